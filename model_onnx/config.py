@@ -1,0 +1,236 @@
+"""The architecture as frozen data, read once from a checkpoint's config.json.
+
+Knows no file of a bundle and no tensor. Unknown, missing or contradictory fields are errors, so a
+misspelt field can never become a default and a wrong but valid graph.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from model_onnx.errors import ConfigError
+
+LayerKind = Literal["local", "global"]
+
+_LAYER_KINDS: dict[str, LayerKind] = {"sliding_attention": "local", "full_attention": "global"}
+
+# Fields that change nothing in the forward pass at inference.
+_IGNORED_TOP = {
+    "architectures", "auto_map", "dtype", "torch_dtype", "initializer_range", "transformers_version",
+    "tie_word_embeddings", "vision_soft_tokens_per_image", "quantization_config",
+}  # fmt: skip
+_IGNORED_TEXT = {
+    "attention_dropout", "use_cache", "initializer_range", "dtype", "torch_dtype", "model_type",
+    "bos_token_id", "eos_token_id", "pad_token_id", "vocab_size_per_layer_input",
+    "expert_intermediate_size", "moe_intermediate_size", "num_experts", "top_k_experts",
+}  # fmt: skip
+_IGNORED_MEDIA = {"initializer_range", "model_type", "dtype", "torch_dtype", "rms_norm_eps"}
+
+# Fields that must have this value, because no released `gemma4_unified` model has another.
+_REQUIRED_TEXT: dict[str, Any] = {
+    "attention_bias": False,
+    "hidden_activation": "gelu_pytorch_tanh",
+    "use_bidirectional_attention": "vision",
+    "num_kv_shared_layers": 0,
+    "use_double_wide_mlp": False,
+    "enable_moe_block": False,
+    "hidden_size_per_layer_input": 0,
+    "tie_word_embeddings": True,
+}
+
+
+@dataclass(frozen=True)
+class LayerSpec:
+    """One decoder layer's attention. `rope_frequencies`: rotated pairs; the other pairs stand still."""
+
+    kind: LayerKind
+    head_dim: int
+    kv_heads: int
+    rope_theta: float
+    rope_frequencies: int
+    key_equals_value: bool  # no v_proj: V is the raw k_proj output (before k_norm and rope)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything the graphs and the engine need to know of a `gemma4_unified` checkpoint."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    heads: int
+    sliding_window: int
+    max_positions: int
+    rms_norm_eps: float
+    final_logit_softcapping: float
+    layers: tuple[LayerSpec, ...]
+    patch_size: int  # pixels per side of one soft token (48 for the 12B)
+    patch_positions: int  # rows of the position table per axis
+    vision_dim: int  # width inside the patch projector
+    frame_size: int  # samples per audio frame (640 for the 12B)
+    image_token_id: int
+    video_token_id: int
+    audio_token_id: int
+    boi_token_id: int
+    eoi_token_id: int
+    boa_token_id: int
+    eoa_token_id: int
+
+    @property
+    def patch_dim(self) -> int:
+        """Values in one RGB patch vector."""
+        return self.patch_size * self.patch_size * 3
+
+    @classmethod
+    def from_checkpoint(cls, directory: Path) -> ModelConfig:
+        """Reads `config.json` of a Hugging Face directory. Raises ConfigError."""
+        path = directory / "config.json"
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"cannot read {path}: {error}; expected a JSON config.json"
+            ) from error
+        return cls.from_hugging_face(raw)
+
+    @classmethod
+    def from_hugging_face(cls, raw: Mapping[str, Any]) -> ModelConfig:
+        """Normalises the nested config; both spellings of the global head size are known."""
+        if raw.get("model_type") != "gemma4_unified":
+            raise ConfigError(
+                f"got model_type {raw.get('model_type')!r}, expected 'gemma4_unified' "
+                "(the encoder-free Gemma 4 12B family); other architectures cannot be exported"
+            )
+        top = _Fields("config.json", raw, _IGNORED_TOP | {"model_type"})
+        text = _Fields("text_config", top.take("text_config"), _IGNORED_TEXT)
+        vision = _Fields("vision_config", top.take("vision_config"), _IGNORED_MEDIA)
+        audio = _Fields("audio_config", top.take("audio_config"), _IGNORED_MEDIA)
+        for name, expected in _REQUIRED_TEXT.items():
+            got = text.take(name, expected)
+            if got != expected:
+                raise ConfigError(
+                    f"text_config.{name}: got {got!r}, expected {expected!r}; not supported"
+                )
+        text.take("vocab_size_per_layer_input", None)
+        hidden_size = text.take("hidden_size")
+        frame_size = audio.take("audio_samples_per_token", None) or audio.take("audio_embed_dim")
+        audio.take("audio_embed_dim", None)
+        pooled = vision.take("patch_size") * vision.take("pooling_kernel_size")
+        if vision.take("model_patch_size", pooled) != pooled:
+            raise ConfigError(
+                "vision_config.model_patch_size: expected patch_size * pooling_kernel_size"
+            )
+        if vision.take("output_proj_dims", hidden_size) != hidden_size:
+            raise ConfigError(
+                f"vision_config.output_proj_dims: expected hidden_size ({hidden_size})"
+            )
+        vision.take("num_soft_tokens", None)
+        config = cls(
+            vocab_size=text.take("vocab_size"),
+            hidden_size=hidden_size,
+            intermediate_size=text.take("intermediate_size"),
+            heads=text.take("num_attention_heads"),
+            sliding_window=text.take("sliding_window"),
+            max_positions=text.take("max_position_embeddings"),
+            rms_norm_eps=text.take("rms_norm_eps"),
+            final_logit_softcapping=text.take("final_logit_softcapping"),
+            layers=_layers(text),
+            patch_size=pooled,
+            patch_positions=vision.take("mm_posemb_size"),
+            vision_dim=vision.take("mm_embed_dim", hidden_size),
+            frame_size=frame_size,
+            image_token_id=top.take("image_token_id"),
+            video_token_id=top.take("video_token_id"),
+            audio_token_id=top.take("audio_token_id"),
+            boi_token_id=top.take("boi_token_id"),
+            eoi_token_id=top.take("eoi_token_id"),
+            boa_token_id=top.take("boa_token_id"),
+            eoa_token_id=top.take("eoa_token_index"),
+        )
+        top.take("eos_token_id", None)
+        for fields in (top, text, vision, audio):
+            fields.finish()
+        return config
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> ModelConfig:
+        """The inverse of `to_json`, as strict as the rest."""
+        try:
+            layers = tuple(LayerSpec(**layer) for layer in raw["layers"])
+            return cls(**{**raw, "layers": layers})
+        except (KeyError, TypeError) as error:
+            raise ConfigError(f"bundle config: {error}; export the bundle again") from error
+
+
+class _Fields:
+    """A mapping whose every key must be taken once or be known to be irrelevant."""
+
+    def __init__(self, where: str, raw: Mapping[str, Any], ignored: set[str]) -> None:
+        self._where, self._left, self._ignored = where, dict(raw), ignored
+
+    _MISSING = object()
+
+    def take(self, name: str, default: Any = _MISSING) -> Any:
+        value = self._left.pop(name, default)
+        if value is self._MISSING:
+            raise ConfigError(
+                f"{self._where}.{name} is missing; use the config.json of the checkpoint"
+            )
+        return value
+
+    def finish(self) -> None:
+        unknown = sorted(set(self._left) - self._ignored)
+        if unknown:
+            raise ConfigError(
+                f"{self._where} has unknown fields {unknown}; expected only those of gemma4_unified; "
+                "they may change the architecture, so nothing was exported"
+            )
+
+
+def _layers(text: _Fields) -> tuple[LayerSpec, ...]:
+    count, kinds = text.take("num_hidden_layers"), text.take("layer_types")
+    head_dim, kv_heads = text.take("head_dim"), text.take("num_key_value_heads")
+    global_head_dim = text.take("global_head_dim", None)
+    global_kv_heads = text.take("num_global_key_value_heads", None)
+    per_layer: dict[str, dict[str, int]] = text.take("per_layer_config", None) or {}
+    key_equals_value, rope = text.take("attention_k_eq_v"), text.take("rope_parameters")
+    if len(kinds) != count or set(kinds) - set(_LAYER_KINDS):
+        raise ConfigError(f"layer_types: got {kinds}, expected {count} of {sorted(_LAYER_KINDS)}")
+    if kinds[-1] != "full_attention":
+        raise ConfigError("layer_types: the last layer must be full_attention in this architecture")
+
+    def spec(index: int) -> LayerSpec:
+        kind, overrides = _LAYER_KINDS[kinds[index]], per_layer.get(str(index), {})
+        is_global = kind == "global"
+        default_dim = global_head_dim or head_dim if is_global else head_dim
+        default_kv = global_kv_heads or kv_heads if is_global else kv_heads
+        dim = overrides.get("head_dim", default_dim)
+        theta, frequencies = _rope(rope[kinds[index]], dim, is_global)
+        return LayerSpec(
+            kind=kind,
+            head_dim=dim,
+            kv_heads=overrides.get("num_key_value_heads", default_kv),
+            rope_theta=theta,
+            rope_frequencies=frequencies,
+            key_equals_value=is_global and key_equals_value,
+        )
+
+    return tuple(spec(index) for index in range(count))
+
+
+def _rope(parameters: Mapping[str, Any], head_dim: int, is_global: bool) -> tuple[float, int]:
+    """(theta, rotated pairs). Proportional rope rotates the first `factor` of the pairs, the
+    exponent's denominator stays the full head size (transformers 5.23, modeling_rope_utils)."""
+    expected = "proportional" if is_global else "default"
+    if parameters.get("rope_type") != expected:
+        raise ConfigError(f"rope_type: got {parameters.get('rope_type')!r}, expected {expected!r}")
+    factor = parameters.get("partial_rotary_factor", 1.0)
+    return float(parameters["rope_theta"]), int(factor * head_dim // 2)
