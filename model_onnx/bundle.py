@@ -148,8 +148,8 @@ class Bundle:
             got = path.stat().st_size if path.is_file() else None
             if got != entry["bytes"]:
                 raise BundleError(
-                    f"{path}: got {got} bytes, expected {entry['bytes']}; the bundle is incomplete, "
-                    "copy or export it again"
+                    f"{path}: got {got} bytes, expected {entry['bytes']}; the bundle is "
+                    "incomplete, copy or export it again"
                 )
             if verify and sha256_file(path) != entry["sha256"]:
                 raise BundleError(
@@ -163,7 +163,7 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BundleError(
-            f"{directory} has no {MANIFEST}; expected a bundle made by `flows export CHECKPOINT OUT`"
+            f"{directory} has no {MANIFEST}; expected a bundle of `flows export CHECKPOINT OUT`"
         ) from None
     except (OSError, ValueError) as error:
         raise BundleError(f"cannot read {path}: {error}; export the bundle again") from error

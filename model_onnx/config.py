@@ -21,8 +21,8 @@ _LAYER_KINDS: dict[str, LayerKind] = {"sliding_attention": "local", "full_attent
 
 # Fields that change nothing in the forward pass at inference.
 _IGNORED_TOP = {
-    "architectures", "auto_map", "dtype", "torch_dtype", "initializer_range", "transformers_version",
-    "tie_word_embeddings", "vision_soft_tokens_per_image", "quantization_config",
+    "architectures", "auto_map", "dtype", "torch_dtype", "initializer_range",
+    "transformers_version",    "tie_word_embeddings", "vision_soft_tokens_per_image", "quantization_config",
 }  # fmt: skip
 _IGNORED_TEXT = {
     "attention_dropout", "use_cache", "initializer_range", "dtype", "torch_dtype", "model_type",
@@ -46,7 +46,7 @@ _REQUIRED_TEXT: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class LayerSpec:
-    """One decoder layer's attention. `rope_frequencies`: rotated pairs; the other pairs stand still."""
+    """One decoder layer's attention. `rope_frequencies`: pairs that rotate; the others stand still."""
 
     kind: LayerKind
     head_dim: int
@@ -190,7 +190,7 @@ class _Fields:
         unknown = sorted(set(self._left) - self._ignored)
         if unknown:
             raise ConfigError(
-                f"{self._where} has unknown fields {unknown}; expected only those of gemma4_unified; "
+                f"{self._where} has unknown fields {unknown}; expected those of gemma4_unified; "
                 "they may change the architecture, so nothing was exported"
             )
 

@@ -1,4 +1,4 @@
-"""The one error tree of the project. Every message says what was got, what was expected and what to do.
+"""The one error tree. Every message says what was got, what was expected and what to do.
 
 ScanscribeError
 ├── UsageError            exit code 2: the caller asked for something that cannot be

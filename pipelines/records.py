@@ -40,7 +40,7 @@ class Word(_Frozen):
 
 
 class Grounding(_Frozen):
-    """Where a value stands in the evidence. `none`: the evidence has no words like it, or no words."""
+    """Where a value stands in the evidence. `none`: nothing like it there, or no words at all."""
 
     status: Alignment
     page: int | None = None
@@ -53,7 +53,8 @@ class FieldValue(_Frozen):
     """One leaf of the output. path: `items[0].name`; words: as the evidence writes it.
 
     confidence: probability of the value's tokens under the mask, 0..1 (see docs on calibration);
-    parsed: what code made of the words (ISO date, decimal amount), None where there is nothing to parse.
+    parsed: what code made of the words (ISO date, decimal amount), None where there is nothing to
+    parse.
     """
 
     value: Any
