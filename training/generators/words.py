@@ -17,51 +17,20 @@ from typing import Literal, TypeVar
 Option = TypeVar("Option")
 Split = Literal["train", "heldout"]
 
-MONTHS = (
-    "January February March April May June July August September October November December"
-).split()
-FIRST_NAMES = (
-    "Anna Bruno Carla Daniel Elena Frank Grace Henry Irene Jonas Karen Liam Maria Nadia Oscar Paula "
-    "Quentin Rosa Simon Tara Ulrich Vera Walter Xenia Yusuf Zoe Ahmad Siti Wei Mei Ravi Priya Kofi "
-    "Amara Hiro Yuki Pablo Lucia Igor Olga James Mary Robert Linda John Susan David Emma Sarah Peter "
-    "Thomas Nancy Mark Alice George Helen Edward Ruth Samuel Judith Victor Clara Martin Joan Ian Fay"
-).split()
-LAST_NAMES = (
-    "Adler Brown Carter Dalton Ekberg Foster Garcia Hughes Ibrahim Jensen Keller Lopez Moreau Novak "
-    "Okafor Patel Quinn Rossi Schmidt Tanaka Underwood Vargas Weber Xu Young Zimmer Tan Lim Wong Lee "
-    "Kumar Singh Abdullah Hassan Ng Chua Smith Johnson Williams Jones Miller Davis Wilson Taylor Clark "
-    "Hall Allen Wright Scott Green Baker Adams Nelson Hill Campbell Mitchell Roberts Turner Phillips"
-).split()
-SYLLABLES = (
-    "ba be bo bra cal car cor da del dor el en fa fer fin ga gel gor ha hel in ja jo ka kel kor la lan "
-    "len lin lo lor ma mar mel mi mon na nel nor o pa per pin pol qua ra ren ri ro ros sa sel sha si sol "
-    "ta tel ti tor tra un va vel ver vi wa wen wil xan ya yor za zel zo ber dan gar ham ing jer kin lum"
-).split()
-COMPANY_ENDINGS = (
-    "SDN BHD|SDN. BHD.|S/B|ENTERPRISE|TRADING|Ltd|Ltd.|Limited|Inc|Inc.|LLC|GmbH|PLC|& Co.|& Sons|Group|"
-    "Holdings|Services|Supplies|Partners|BHD|(M) SDN BHD|PTE LTD|Corp.|Corporation|AG|S.A.|B.V."
-).split("|")
-TRADES = (
-    "Hardware|Stationery|Restaurant|Bakery|Pharmacy|Bookshop|Motors|Electrical|Furniture|Textiles|Florist|"
-    "Books|Cafe|Grocery|Mini Mart|Supermarket|Gift & Deco|Seafood|Optical|Printing|Logistics|Clinic|Tools|"
-    "Marketing|Food Services|Auto Parts|Garden Centre|Fashion|Music House|Sports|Computers|Catering|Dental|"
-    "Machinery|Paper|Petrol Station|Kitchen|Noodle House|Tea House|Steakhouse|Wholesale|Consulting|Travel"
-).split("|")
-STREET_KINDS = "Street Road Avenue Lane Drive Way Square Close Boulevard Crescent Terrace Court".split()
-MALAY_AREAS = "TAMAN BANDAR KAMPUNG DESA KAWASAN SEKSYEN PUSAT BUKIT MEDAN DATARAN".split()
-MALAY_CITIES = (
-    "SHAH ALAM|KUALA LUMPUR|JOHOR BAHRU|PETALING JAYA|KLANG|IPOH|MELAKA|SEREMBAN|KAJANG|PUCHONG|RAWANG|"
-    "CHERAS|AMPANG|SUBANG JAYA|SERI KEMBANGAN|SKUDAI|KUCHING|BUTTERWORTH|ALOR SETAR|KUANTAN|SEMENYIH"
-).split("|")
-MALAY_STATES = (
-    "SELANGOR|JOHOR|PERAK|PENANG|KEDAH|PAHANG|SARAWAK|SABAH|MELAKA|SELANGOR DARUL EHSAN|SELANGOR D.E.|W.P."
-).split("|")
-CITIES = (
-    "London|Leeds|York|Bristol|Dublin|Boston|Denver|Austin|Seattle|Chicago|Toronto|Sydney|Perth|Auckland|"
-    "Berlin|Munich|Hamburg|Vienna|Zurich|Geneva|Paris|Lyon|Madrid|Lisbon|Rome|Milan|Oslo|Bergen|Malmo|"
-    "Helsinki|Warsaw|Prague|Athens|Singapore|Springfield|Portland|Salem|Dover|Newport|Richmond|Oxford"
-).split("|")
-CURRENCIES = "USD EUR GBP MYR SGD CHF JPY AUD CAD SEK NOK PLN INR".split()
+MONTHS = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"]
+FIRST_NAMES = ["Anna", "Bruno", "Carla", "Daniel", "Elena", "Frank", "Grace", "Henry", "Irene", "Jonas", "Karen", "Liam", "Maria", "Nadia", "Oscar", "Paula", "Quentin", "Rosa", "Simon", "Tara", "Ulrich", "Vera", "Walter", "Xenia", "Yusuf", "Zoe", "Ahmad", "Siti", "Wei", "Mei", "Ravi", "Priya", "Kofi", "Amara", "Hiro", "Yuki", "Pablo", "Lucia", "Igor", "Olga", "James", "Mary", "Robert", "Linda", "John", "Susan", "David", "Emma", "Sarah", "Peter", "Thomas", "Nancy", "Mark", "Alice", "George", "Helen", "Edward", "Ruth", "Samuel", "Judith", "Victor", "Clara", "Martin", "Joan", "Ian", "Fay"]
+LAST_NAMES = ["Adler", "Brown", "Carter", "Dalton", "Ekberg", "Foster", "Garcia", "Hughes", "Ibrahim", "Jensen", "Keller", "Lopez", "Moreau", "Novak", "Okafor", "Patel", "Quinn", "Rossi", "Schmidt", "Tanaka", "Underwood", "Vargas", "Weber", "Xu", "Young", "Zimmer", "Tan", "Lim", "Wong", "Lee", "Kumar", "Singh", "Abdullah", "Hassan", "Ng", "Chua", "Smith", "Johnson", "Williams", "Jones", "Miller", "Davis", "Wilson", "Taylor", "Clark", "Hall", "Allen", "Wright", "Scott", "Green", "Baker", "Adams", "Nelson", "Hill", "Campbell", "Mitchell", "Roberts", "Turner", "Phillips"]
+SYLLABLES = ["ba", "be", "bo", "bra", "cal", "car", "cor", "da", "del", "dor", "el", "en", "fa", "fer", "fin", "ga", "gel", "gor", "ha", "hel", "in", "ja", "jo", "ka", "kel", "kor", "la", "lan", "len", "lin", "lo", "lor", "ma", "mar", "mel", "mi", "mon", "na", "nel", "nor", "o", "pa", "per", "pin", "pol", "qua", "ra", "ren", "ri", "ro", "ros", "sa", "sel", "sha", "si", "sol", "ta", "tel", "ti", "tor", "tra", "un", "va", "vel", "ver", "vi", "wa", "wen", "wil", "xan", "ya", "yor", "za", "zel", "zo", "ber", "dan", "gar", "ham", "ing", "jer", "kin", "lum"]
+COMPANY_ENDINGS = ["SDN BHD", "SDN. BHD.", "S/B", "ENTERPRISE", "TRADING", "Ltd", "Ltd.", "Limited", "Inc", "Inc.", "LLC", "GmbH", "PLC", "& Co.", "& Sons", "Group", "Holdings", "Services", "Supplies", "Partners", "BHD", "(M) SDN BHD", "PTE LTD", "Corp.", "Corporation", "AG", "S.A.", "B.V."]
+TRADES = ["Hardware", "Stationery", "Restaurant", "Bakery", "Pharmacy", "Bookshop", "Motors", "Electrical", "Furniture", "Textiles", "Florist", "Books", "Cafe", "Grocery", "Mini Mart", "Supermarket", "Gift & Deco", "Seafood", "Optical", "Printing", "Logistics", "Clinic", "Tools", "Marketing", "Food Services", "Auto Parts", "Garden Centre", "Fashion", "Music House", "Sports", "Computers", "Catering", "Dental", "Machinery", "Paper", "Petrol Station", "Kitchen", "Noodle House", "Tea House", "Steakhouse", "Wholesale", "Consulting", "Travel"]
+STREET_KINDS = (
+    ["Street", "Road", "Avenue", "Lane", "Drive", "Way", "Square", "Close", "Boulevard", "Crescent", "Terrace", "Court"]
+)
+MALAY_AREAS = ["TAMAN", "BANDAR", "KAMPUNG", "DESA", "KAWASAN", "SEKSYEN", "PUSAT", "BUKIT", "MEDAN", "DATARAN"]
+MALAY_CITIES = ["SHAH ALAM", "KUALA LUMPUR", "JOHOR BAHRU", "PETALING JAYA", "KLANG", "IPOH", "MELAKA", "SEREMBAN", "KAJANG", "PUCHONG", "RAWANG", "CHERAS", "AMPANG", "SUBANG JAYA", "SERI KEMBANGAN", "SKUDAI", "KUCHING", "BUTTERWORTH", "ALOR SETAR", "KUANTAN", "SEMENYIH"]
+MALAY_STATES = ["SELANGOR", "JOHOR", "PERAK", "PENANG", "KEDAH", "PAHANG", "SARAWAK", "SABAH", "MELAKA", "SELANGOR DARUL EHSAN", "SELANGOR D.E.", "W.P."]
+CITIES = ["London", "Leeds", "York", "Bristol", "Dublin", "Boston", "Denver", "Austin", "Seattle", "Chicago", "Toronto", "Sydney", "Perth", "Auckland", "Berlin", "Munich", "Hamburg", "Vienna", "Zurich", "Geneva", "Paris", "Lyon", "Madrid", "Lisbon", "Rome", "Milan", "Oslo", "Bergen", "Malmo", "Helsinki", "Warsaw", "Prague", "Athens", "Singapore", "Springfield", "Portland", "Salem", "Dover", "Newport", "Richmond", "Oxford"]
+CURRENCIES = ["USD", "EUR", "GBP", "MYR", "SGD", "CHF", "JPY", "AUD", "CAD", "SEK", "NOK", "PLN", "INR"]
 
 
 @cache
@@ -177,7 +146,9 @@ def company(source: Source) -> str:
     """A trading name, with or without a legal form, in any of the usual cases."""
     names = [invented_word(source) for _ in range(source.between(1, 2))]
     if source.chance(0.15):
-        names.insert(0, source.pick(("The", "Kedai", "Restoran", "Syarikat", "Pasaraya", "Hotel", "New")))
+        names.insert(
+            0, source.pick(("The", "Kedai", "Restoran", "Syarikat", "Pasaraya", "Hotel", "New"))
+        )
     if source.chance(0.2):
         names = ["".join(source.pick(string.ascii_uppercase) for _ in range(3)), *names[:1]]
     if source.chance(0.15):
@@ -209,7 +180,9 @@ def malay_address(source: Source) -> list[str]:
         )
     )
     road = f"{source.pick(('JALAN', 'JLN', 'LORONG', 'JALAN', 'PERSIARAN'))} {invented_word(source).upper()}"
-    road += source.pick(("", f" {source.between(1, 30)}", f" {source.between(1, 30)}/{source.between(1, 40)}"))
+    road += source.pick(
+        ("", f" {source.between(1, 30)}", f" {source.between(1, 30)}/{source.between(1, 40)}")
+    )
     area = f"{source.pick(MALAY_AREAS)} {invented_word(source).upper()}"
     area += source.pick(("", f" {invented_word(source).upper()}", f" {source.between(1, 30)}"))
     end = source.pick((",", ",", "", "."))
@@ -258,7 +231,9 @@ def amount(source: Source, high: float = 9999.0) -> str:
 
 def priced(source: Source, plain: str) -> str:
     """An amount with or without its currency sign."""
-    return source.pick(("", "", "", "RM", "RM ", "$", "USD ", "EUR ", "GBP ", "MYR ", "CHF ")) + plain
+    return (
+        source.pick(("", "", "", "RM", "RM ", "$", "USD ", "EUR ", "GBP ", "MYR ", "CHF ")) + plain
+    )
 
 
 def date(source: Source) -> str:
@@ -267,12 +242,7 @@ def date(source: Source) -> str:
     return write_date(year, month, day, source.pick(DATE_FORMATS))
 
 
-DATE_FORMATS = (
-    "{d:02}/{m:02}/{y}|{d:02}/{m:02}/{y}|{d:02}-{m:02}-{y}|{d:02}/{m:02}/{s}|{d:02}-{m:02}-{s}|{d}/{m}/{y}|"
-    "{y}-{m:02}-{d:02}|{y}{m:02}{d:02}|{d:02}.{m:02}.{y}|{d}.{m}.{y}|{d:02} {B} {y}|{d} {N} {y}|{N} {d}, {y}|"
-    "{b} {d}, {y}|{d:02}-{b}-{y}|{d:02}/{B}/{y}|{d:02} {b} {s}|{y}/{m:02}/{d:02}|{d}-{b}-{s}|{m:02}/{d:02}/{y}|"
-    "{d}{t} {N} {y}|{N} {d}{t}, {y}|{d:02}.{m:02}.{s}|{d} {b} {y}|{d:02}{B}{y}"
-).split("|")
+DATE_FORMATS = ["{d:02}/{m:02}/{y}", "{d:02}/{m:02}/{y}", "{d:02}-{m:02}-{y}", "{d:02}/{m:02}/{s}", "{d:02}-{m:02}-{s}", "{d}/{m}/{y}", "{y}-{m:02}-{d:02}", "{y}{m:02}{d:02}", "{d:02}.{m:02}.{y}", "{d}.{m}.{y}", "{d:02} {B} {y}", "{d} {N} {y}", "{N} {d}, {y}", "{b} {d}, {y}", "{d:02}-{b}-{y}", "{d:02}/{B}/{y}", "{d:02} {b} {s}", "{y}/{m:02}/{d:02}", "{d}-{b}-{s}", "{m:02}/{d:02}/{y}", "{d}{t} {N} {y}", "{N} {d}{t}, {y}", "{d:02}.{m:02}.{s}", "{d} {b} {y}", "{d:02}{B}{y}"]
 
 
 def write_date(year: int, month: int, day: int, template: str) -> str:
@@ -287,7 +257,9 @@ def write_date(year: int, month: int, day: int, template: str) -> str:
 
 def clock(source: Source) -> str:
     text = f"{source.between(0, 23):02}:{source.between(0, 59):02}"
-    return text + source.pick(("", f":{source.between(0, 59):02}", " PM", " AM", f":{source.between(0, 59):02} PM"))
+    return text + source.pick(
+        ("", f":{source.between(0, 59):02}", " PM", " AM", f":{source.between(0, 59):02} PM")
+    )
 
 
 def phone(source: Source) -> str:
@@ -317,5 +289,11 @@ def product(source: Source) -> str:
     if source.chance(0.3):
         name = f"{invented_word(source)} {name}"
     if source.chance(0.25):
-        name += source.pick((f" {source.between(1, 24)}PCS", f" {source.between(50, 950)}G", f" {source.between(1, 5)}L"))
+        name += source.pick(
+            (
+                f" {source.between(1, 24)}PCS",
+                f" {source.between(50, 950)}G",
+                f" {source.between(1, 5)}L",
+            )
+        )
     return name.upper() if source.chance(0.7) else name

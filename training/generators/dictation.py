@@ -1,0 +1,135 @@
+"""Dictation as it is spoken, and the text it stands for.
+
+Knows nothing of sound: `spoken` turns punctuated text into what a recogniser would write down, with
+fillers, stutters, self-corrections and spoken punctuation.
+"""
+
+from __future__ import annotations
+
+import re
+
+from training.generators import prose, words
+from training.generators.words import Source
+
+FILLERS = (
+    "um",
+    "uh",
+    "er",
+    "erm",
+    "ah",
+    "hmm",
+    "you know",
+    "uhm",
+    "well um",
+    "like uh",
+    "eh",
+    "mm",
+)
+CORRECTIONS = (
+    "no wait", "sorry", "I mean", "no I mean", "correction", "make that", "no sorry", "wait no", "or rather",
+    "no actually", "scratch that",
+)  # fmt: skip
+MARKS = {
+    ".": ("full stop", "period"),
+    ",": ("comma",),
+    "?": ("question mark",),
+    "!": ("exclamation mark", "exclamation point"),
+    ":": ("colon",),
+    ";": ("semicolon",),
+    "\n": ("new line", "newline", "next line"),
+    "\n\n": ("new paragraph",),
+}  # fmt: skip
+GREETINGS = ["Dear {person},", "Hello {first},", "Hi {first},", "Note to file:", "Dear Sir or Madam,", "Memo:", "Reminder:"]
+CLOSINGS = ["Kind regards,", "Best regards,", "Yours sincerely,", "Thank you,", "Best wishes,"]
+TOKEN = re.compile(r"\n\n|\n|[A-Za-z0-9]\S*[A-Za-z0-9%]|[A-Za-z0-9]|[.,?!:;]|\S")
+
+
+def dictated_text(source: Source) -> str:
+    """Some sentences, now and then a list, a note with new lines, or a short letter."""
+    shape = source.random.random()
+    count = source.pick((1, 1, 2, 2, 3))
+    body = [prose.sentence(source) for _ in range(count)]
+    if shape < 0.6:
+        return " ".join(body)
+    if shape < 0.75:
+        return source.pick(("\n", "\n", "\n\n")).join(body)
+    if shape < 0.88:
+        items = [source.pick(prose.NOUNS) for _ in range(source.between(2, 4))]
+        lead = source.pick(("We need", "Please order", "I bought", "The list is", "Bring"))
+        return f"{lead} {', '.join(items)} and {source.pick(prose.NOUNS)}. {body[0]}"
+    first = source.pick(words.FIRST_NAMES)
+    greeting = source.pick(GREETINGS).replace("{first}", first)
+    greeting = greeting.replace(
+        "{person}", f"{source.pick(('Mr', 'Ms', 'Dr'))} {words.surname(source)}"
+    )
+    closing = f"\n\n{source.pick(CLOSINGS)}\n{first}" if source.chance(0.5) else ""
+    return f"{greeting}{source.pick((chr(10), chr(10) * 2))}{' '.join(body)}{closing}"
+
+
+def spoken(source: Source, text: str) -> str:
+    """What is said for `text`. Final marks are often left out, other marks and breaks are always said."""
+    said: list[str] = []
+    say_stops = source.chance(0.55)
+    lower = source.chance(0.35)
+    disturbance = source.pick((0.0, 0.03, 0.06, 0.1, 0.15))
+    tokens = TOKEN.findall(text)
+    for place, token in enumerate(tokens):
+        if token in MARKS:
+            final = token in ".?!"
+            if say_stops or not final or (token == "!"):
+                said.append(source.pick(MARKS[token]))
+            continue
+        starts = place == 0 or tokens[place - 1] in (".", "?", "!", "\n", "\n\n")
+        said += disturbed_word(source, token, disturbance, starts=starts)
+    line = " ".join(said)
+    return line.lower() if lower else line
+
+
+def disturbed_word(source: Source, token: str, rate: float, *, starts: bool) -> list[str]:
+    """The word as said: a sentence's first word loses its capital unless it is a name."""
+    word = token.lower() if starts and token.lower() in known_words() else token
+    out: list[str] = []
+    if source.random.random() < rate:
+        out.append(source.pick(FILLERS))
+    if source.random.random() < rate * 0.6:
+        out += stutter(source, word)
+    if source.random.random() < rate * 0.5 and word.isalnum():
+        out += [similar(source, word), source.pick(CORRECTIONS[:-1])]
+    return [*out, word]
+
+
+def stutter(source: Source, word: str) -> list[str]:
+    shape = source.between(0, 3)
+    if shape == 0 and len(word) > 3 and word.isalpha():
+        return [word[: source.between(1, 2)] + "-"]
+    if shape == 1 and len(word) > 4 and word.isalpha():
+        return [word[:2] + "-", word[:3] + "-"]
+    return [word] * (2 if shape == 2 and source.chance(0.3) else 1)
+
+
+def similar(source: Source, word: str) -> str:
+    """A word of the same kind, which the speaker then takes back."""
+    if word.isdigit():
+        return str(int(word) + source.between(1, 9))
+    for group in (prose.WEEKDAYS, words.MONTHS, words.FIRST_NAMES, prose.ADJECTIVES, prose.VERBS):
+        if word in group:
+            return source.pick([other for other in group if other != word])
+    return source.pick([other for other in prose.NOUNS if other != word])
+
+
+def known_words() -> frozenset[str]:
+    return _KNOWN
+
+
+_KNOWN = frozenset(words.vocabulary()) | frozenset(
+    ["the", "we", "please", "our", "she", "he", "i", "if", "there", "thank", "did", "no", "why", "it", "your", "have", "has", "at", "after", "this", "let", "do", "they", "unfortunately", "however", "you", "item", "page", "my", "can", "is", "was", "are", "bring", "dear", "hello", "hi", "kind", "best", "yours", "note", "memo", "reminder"]
+)
+
+
+def dictation(source: Source) -> tuple[str, str]:
+    """A dictation and the text it stands for."""
+    text = dictated_text(source)
+    said = spoken(source, text)
+    if source.chance(0.08):
+        said = f"{prose.sentence(source).rstrip('.?!').lower()} {source.pick(('scratch that', 'delete that', 'strike that'))} {said}"
+    return said, text

@@ -1,0 +1,31 @@
+"""The instructions of the subtasks and the answers they ask for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+CLEAN = "Correct the OCR errors in this text. Change nothing else."
+PAGE = "Write the text of this page, line by line."
+SPEECH = (
+    "Transcribe the following speech segment. Only output the transcription, with no newlines. "
+    "Write digits for numbers."
+)
+REPAIR = (
+    "Rewrite this dictation as punctuated text. Apply spoken commands, drop fillers. "
+    "Change nothing else."
+)
+
+
+def extract(fields: Sequence[str], descriptions: Mapping[str, str]) -> str:
+    lines = [f"{name}: {descriptions[name]}" if name in descriptions else name for name in fields]
+    return "\n".join(["Extract these fields as JSON, null where absent:", *lines])
+
+
+def tag(labels: Sequence[str]) -> str:
+    return "\n".join(["Choose the label that fits:", *labels])
+
+
+def answer(values: Mapping[str, object]) -> str:
+    """Compact JSON, the form that the grammar allows."""
+    return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
