@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.generators import text_tasks
+from training.generators import image_tasks, text_tasks
+from training.generators.image_tasks import ImageSample
 from training.generators.text_tasks import TextSample
 from training.generators.words import Source, Split
 
@@ -39,11 +40,19 @@ TEXT_TASKS: dict[str, Callable[[Source], TextSample]] = {
     "repair": text_tasks.repair,
     "tag": text_tasks.tag,
 }
-TASKS: tuple[str, ...] = tuple(TEXT_TASKS)
+IMAGE_TASKS: dict[str, Callable[[Source], ImageSample]] = {
+    "read_line": image_tasks.read_line,
+    "read_page": image_tasks.read_page,
+    "extract_page": image_tasks.extract_page,
+}
+TASKS: tuple[str, ...] = (*TEXT_TASKS, *IMAGE_TASKS)
 
 
 def generate(task: str, seed: int, split: Split) -> Sample:
     """The sample of this task, seed and split."""
     source = Source(random.Random(f"{task}:{split}:{seed}"), split)
+    if task in IMAGE_TASKS:
+        instruction, answer, picture = IMAGE_TASKS[task](source)
+        return Sample(task, instruction, "", answer, picture.image, picture.patch_text)
     instruction, text, answer = TEXT_TASKS[task](source)
     return Sample(task, instruction, text, answer)

@@ -1,31 +1,31 @@
-"""The instructions of the subtasks and the answers they ask for."""
+"""Instructions exactly as the pipelines send them, and answers in the form that their grammar allows."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 
-CLEAN = "Correct the OCR errors in this text. Change nothing else."
-PAGE = "Write the text of this page, line by line."
-SPEECH = (
-    "Transcribe the following speech segment. Only output the transcription, with no newlines. "
-    "Write digits for numbers."
-)
-REPAIR = (
-    "Rewrite this dictation as punctuated text. Apply spoken commands, drop fillers. "
-    "Change nothing else."
-)
+import pipelines.clean
+import pipelines.extract
+import pipelines.repair
+import pipelines.tag
+import pipelines.transcribe
+
+CLEAN = pipelines.clean.instruction()
+PAGE = pipelines.transcribe.instruction("page")
+SPEECH = pipelines.transcribe.instruction("speech")
+REPAIR = pipelines.repair.instruction()
 
 
 def extract(fields: Sequence[str], descriptions: Mapping[str, str]) -> str:
-    lines = [f"{name}: {descriptions[name]}" if name in descriptions else name for name in fields]
-    return "\n".join(["Extract these fields as JSON, null where absent:", *lines])
+    """`fields` are paths (`name`, `items[]`, `items[].name`), in the order of the answer."""
+    return pipelines.extract.instruction({name: descriptions.get(name, "") for name in fields})
 
 
 def tag(labels: Sequence[str]) -> str:
-    return "\n".join(["Choose the label that fits:", *labels])
+    return pipelines.tag.instruction(labels)
 
 
 def answer(values: Mapping[str, object]) -> str:
-    """Compact JSON, the form that the grammar allows."""
+    """Compact JSON."""
     return json.dumps(values, ensure_ascii=False, separators=(",", ":"))

@@ -133,19 +133,10 @@ def items_query(source: Source, document: Document) -> tuple[str, str]:
     keys = list(document.items[0]) if document.items else ["name", "price"]
     if len(keys) > 1 and source.chance(0.4):
         keys = keys[: source.between(1, len(keys))]
-    head = source.pick(
-        (
-            "items[]",
-            "items[]: the articles",
-            "items[]: one per article",
-            "items[]: rows of the table",
-        )
-    )
-    lines = [head, *(f"items[].{key}" for key in keys)]
-    instruction = "\n".join(["Extract these fields as JSON, null where absent:", *lines])
-    return instruction, prompts.answer(
-        {"items": [{key: item[key] for key in keys} for item in document.items]}
-    )
+    about = source.pick(("", "the articles", "one per article", "rows of the table"))
+    instruction = prompts.extract(["items[]", *(f"items[].{key}" for key in keys)], {"items[]": about})
+    rows = [{key: item[key] for key in keys} for item in document.items]
+    return instruction, prompts.answer({"items": rows})
 
 
 def copy_query(source: Source) -> tuple[str, str, str]:

@@ -1,0 +1,63 @@
+"""Fonts of this machine that hold the Latin alphabet, with the widths of their characters."""
+
+from __future__ import annotations
+
+from functools import cache, lru_cache
+from pathlib import Path
+
+import numpy as np
+from PIL import ImageFont
+
+from training.generators.words import Source, Split
+
+FOLDERS = (Path("/usr/share/fonts"), Path("/usr/local/share/fonts"), Path.home() / ".fonts")
+FAMILIES = ("DejaVu", "Liberation", "Free", "NotoSans-", "NotoSerif-", "NotoSansMono-", "NotoSansDisplay-",
+            "NotoSerifDisplay-", "NotoMono-")  # fmt: skip
+# Never drawn in training: one family each of sans, serif, narrow and typewriter.
+HELD_OUT = ("FreeSans", "DejaVuSerif", "LiberationSansNarrow", "LiberationMono")
+TYPEWRITER = ("Mono", "Courier")
+
+
+@cache
+def paths(split: Split, typewriter: bool) -> tuple[Path, ...]:
+    """Font files of the split; raises FileNotFoundError where none is installed."""
+    files = sorted(
+        {
+            path
+            for folder in FOLDERS
+            for ending in ("*.ttf", "*.otf")
+            for path in folder.rglob(ending)
+            if path.name.startswith(FAMILIES) and "Math" not in path.name
+        },
+        key=lambda path: path.name,
+    )
+    files = [path for path in files if any(part in path.name for part in TYPEWRITER) is typewriter]
+    files = [path for path in files if path.name.startswith(HELD_OUT) == (split == "heldout")]
+    if not files:
+        raise FileNotFoundError(
+            f"fonts: got none in {[str(folder) for folder in FOLDERS]}, expected DejaVu, Liberation, FreeFont or "
+            "Noto. Install fonts-dejavu, fonts-liberation, fonts-freefont-ttf, fonts-noto-core"
+        )
+    return tuple(files)
+
+
+@lru_cache(maxsize=1024)
+def face(path: Path, size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
+
+
+@lru_cache(maxsize=1024)
+def advances(path: Path, size: int) -> np.ndarray:
+    """Widths in pixels of the characters 0-255 -> float32 [256]."""
+    font = face(path, size)
+    widths = [font.getlength(chr(code)) if code >= 32 else 0.0 for code in range(256)]
+    return np.array(widths, np.float32)
+
+
+def width(path: Path, size: int, text: str) -> float:
+    return float(advances(path, size)[np.frombuffer(text.encode("latin-1", "replace"), np.uint8)].sum())
+
+
+def choose(source: Source, typewriter: float = 0.35) -> Path:
+    """A font of the split, of typewriter kind with the given probability."""
+    return source.pick(paths(source.split, source.chance(typewriter)))

@@ -1,0 +1,85 @@
+"""Samples whose input is an image: read a strip of lines, read a page, extract from a page."""
+
+from __future__ import annotations
+
+from training.generators import prompts, prose, queries, render, text_tasks, words
+from training.generators.documents import Document, text
+from training.generators.render import Picture
+from training.generators.words import Source
+
+ImageSample = tuple[str, str, Picture]  # instruction, answer, picture
+
+
+def read_line(source: Source) -> ImageSample:
+    """One to three lines, half of them random strings, digits and prices."""
+    count = source.pick((1, 1, 1, 2, 3))
+    lines = [strip_line(source) for _ in range(count)]
+    return prompts.PAGE, "\n".join(lines), render.line_strip(source, lines)
+
+
+def strip_line(source: Source) -> str:
+    draw = source.random.random()
+    if draw < 0.2:
+        return " ".join(words.random_string(source) for _ in range(source.between(1, 3)))
+    if draw < 0.35:
+        return " ".join(number_word(source) for _ in range(source.between(1, 4)))
+    if draw < 0.5:
+        return queries.copy_line(source)[:48].strip()
+    if draw < 0.75:
+        document = text_tasks.KINDS[source.pick(text_tasks.DOCUMENT_MIX)](source)
+        return source.pick(text(document).split("\n"))[:48].strip()
+    line = source.pick(prose.wrap(prose.sentence(source), source.between(15, 44)))
+    return line.upper() if source.chance(0.3) else line
+
+
+def number_word(source: Source) -> str:
+    """Digit runs as tables and receipts have them."""
+    kind = source.between(0, 5)
+    if kind == 0:
+        return words.digits(source, source.between(1, 13))
+    if kind == 1:
+        return words.priced(source, words.amount(source))
+    if kind == 2:
+        return words.date(source)
+    if kind == 3:
+        return f"{source.between(1, 30)} {source.pick('xX@')} {words.amount(source)}"
+    if kind == 4:
+        return source.pick((words.phone, words.clock, words.identifier))(source)
+    return f"{source.pick('0015')}" * source.between(1, 4) + words.digits(source, source.between(1, 4))
+
+
+def small_document(source: Source) -> Document:
+    """A document that fits on a page: lines without a value are dropped until it does."""
+    document = text_tasks.KINDS[source.pick(text_tasks.DOCUMENT_MIX)](source)
+    limit = source.between(8, render.MOST_ROWS)
+    surplus = len(document.lines) - limit
+    if surplus > 0:
+        plain = [
+            place
+            for place, line in enumerate(document.lines)
+            if all(isinstance(piece, str) for piece in line)
+        ]
+        dropped = set(source.some(plain, surplus, surplus))
+        document.keep([place not in dropped for place in range(len(document.lines))])
+        document.items.clear()
+    return document
+
+
+def drawn_document(source: Source) -> tuple[Document, Picture]:
+    while True:
+        document = small_document(source)
+        picture = render.page(source, document) if document.lines else None
+        if picture is not None:
+            return document, picture
+
+
+def read_page(source: Source) -> ImageSample:
+    document, picture = drawn_document(source)
+    lines = (" ".join(line.split()) for line in text(document).split("\n"))
+    return prompts.PAGE, "\n".join(lines), picture
+
+
+def extract_page(source: Source) -> ImageSample:
+    document, picture = drawn_document(source)
+    instruction, answer = queries.query(source, document)
+    return instruction, answer, picture
