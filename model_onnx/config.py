@@ -22,7 +22,8 @@ _LAYER_KINDS: dict[str, LayerKind] = {"sliding_attention": "local", "full_attent
 # Fields that change nothing in the forward pass at inference.
 _IGNORED_TOP = {
     "architectures", "auto_map", "dtype", "torch_dtype", "initializer_range",
-    "transformers_version",    "tie_word_embeddings", "vision_soft_tokens_per_image", "quantization_config",
+    "transformers_version", "tie_word_embeddings", "quantization_config",
+    "vision_soft_tokens_per_image",
 }  # fmt: skip
 _IGNORED_TEXT = {
     "attention_dropout", "use_cache", "initializer_range", "dtype", "torch_dtype", "model_type",
@@ -46,7 +47,7 @@ _REQUIRED_TEXT: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class LayerSpec:
-    """One decoder layer's attention. `rope_frequencies`: pairs that rotate; the others stand still."""
+    """One decoder layer's attention. `rope_frequencies`: pairs that rotate."""
 
     kind: LayerKind
     head_dim: int

@@ -1,0 +1,171 @@
+"""The KV cache: one preallocated buffer per layer, written in place by the decoder graph.
+
+Knows no token and no text. Local layers keep a compact linear buffer of recent rows, global
+layers keep every row. A slot is one sequence; active slots are 0..n-1: a batch is a view.
+When a local buffer is full the last `sliding_window - 1` rows move to its front; positions live in
+the graph's inputs, so nothing else changes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from model_onnx.config import ModelConfig
+from model_onnx.session import Array
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The rows of one sequence, copied out. arrays: per layer (key, value), [heads, rows, dim]."""
+
+    positions: int
+    local_rows: int
+    arrays: tuple[tuple[Array, Array], ...]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(key.nbytes + value.nbytes for key, value in self.arrays)
+
+
+class KVCache:
+    """Buffers [slots, kv_heads, capacity, head_dim] for each layer and the length of each slot.
+
+    Pages are touched only when rows are written, so an unused slot costs no memory.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        dtype: np.dtype[np.generic],
+        *,
+        slots: int,
+        local_capacity: int,
+        global_capacity: int,
+    ) -> None:
+        if local_capacity < config.sliding_window:
+            raise ValueError(f"local_capacity {local_capacity} < window {config.sliding_window}")
+        self.slots = slots
+        self.positions = np.zeros(slots, np.int64)  # tokens seen = rows in global buffers
+        self.local_rows = np.zeros(slots, np.int64)
+        self._config, self._dtype = config, dtype
+        self._capacity = {"local": local_capacity, "global": global_capacity}
+        self.buffers = [self._allocate(layer) for layer in range(len(config.layers))]
+
+    @property
+    def local_capacity(self) -> int:
+        return self._capacity["local"]
+
+    @property
+    def global_capacity(self) -> int:
+        return self._capacity["global"]
+
+    def grow(self, *, local_capacity: int = 0, global_capacity: int = 0) -> bool:
+        """Makes the buffers at least this long, keeping all rows. True when memory moved."""
+        moved = False
+        for kind, wanted in (("local", local_capacity), ("global", global_capacity)):
+            if wanted <= self._capacity[kind]:
+                continue
+            moved, self._capacity[kind] = True, wanted
+            rows = int((self.local_rows if kind == "local" else self.positions).max())
+            for index, layer in enumerate(self._config.layers):
+                if layer.kind == kind:
+                    old, self.buffers[index] = self.buffers[index], self._allocate(index)
+                    for new_buffer, old_buffer in zip(self.buffers[index], old, strict=True):
+                        new_buffer[:, :, :rows] = old_buffer[:, :, :rows]
+        return moved
+
+    def reserve(self, slot: int, count: int) -> None:
+        """Makes room for `count` new rows. Compacts the local buffers when they are full, so after
+        it up to `count` new rows can be dropped again with `rewind`."""
+        rows, keep = int(self.local_rows[slot]), self._config.sliding_window - 1
+        if int(self.positions[slot]) + count > self.global_capacity:
+            raise ValueError(f"{count} rows do not fit the global capacity {self.global_capacity}")
+        if rows + count <= self.local_capacity:
+            return
+        if min(rows, keep) + count > self.local_capacity:
+            raise ValueError(f"{count} rows do not fit the local capacity {self.local_capacity}")
+        keep = min(rows, keep)
+        for layer, pair in zip(self._config.layers, self.buffers, strict=True):
+            if layer.kind == "local":
+                for buffer in pair:  # numpy copes with the overlap
+                    buffer[slot, :, :keep] = buffer[slot, :, rows - keep : rows]
+        self.local_rows[slot] = keep
+
+    def advance(self, start: int, slots: int, count: int) -> None:
+        """Counts the rows that a step has written."""
+        self.positions[start : start + slots] += count
+        self.local_rows[start : start + slots] += count
+
+    def rewind(self, slot: int, count: int) -> None:
+        """Drops the last rows: at most as many as were added since the last `reserve`."""
+        if count > self.local_rows[slot]:
+            raise ValueError(f"cannot drop {count} of {self.local_rows[slot]} rows")
+        self.positions[slot] -= count
+        self.local_rows[slot] -= count
+
+    def clear(self, slot: int) -> None:
+        self.positions[slot] = self.local_rows[slot] = 0
+
+    def snapshot(self, slot: int) -> Snapshot:
+        """Copies out what later tokens can see: the window on local layers, all of global ones."""
+        rows = int(self.local_rows[slot])
+        kept = min(rows, self._config.sliding_window - 1)
+        spans = {"local": slice(rows - kept, rows), "global": slice(0, int(self.positions[slot]))}
+        arrays = tuple(
+            (key[slot, :, spans[layer.kind]].copy(), value[slot, :, spans[layer.kind]].copy())
+            for layer, (key, value) in zip(self._config.layers, self.buffers, strict=True)
+        )
+        return Snapshot(int(self.positions[slot]), kept, arrays)
+
+    def restore(self, slot: int, snapshot: Snapshot) -> None:
+        """Makes a slot hold a snapshot's rows; the slot must be large enough."""
+        for pair, rows in zip(self.buffers, snapshot.arrays, strict=True):
+            for buffer, array in zip(pair, rows, strict=True):
+                buffer[slot, :, : array.shape[1]] = array
+        self.positions[slot], self.local_rows[slot] = snapshot.positions, snapshot.local_rows
+
+    def take(self, slot: int, other: KVCache, other_slot: int) -> None:
+        """Copies a sequence from another cache, or from another slot of this one."""
+        rows = int(other.local_rows[other_slot])
+        kept = min(rows, self._config.sliding_window - 1) if other is not self else rows
+        positions = int(other.positions[other_slot])
+        for layer, mine, theirs in zip(
+            self._config.layers, self.buffers, other.buffers, strict=True
+        ):
+            span = slice(rows - kept, rows) if layer.kind == "local" else slice(0, positions)
+            length = span.stop - span.start
+            for target, source in zip(mine, theirs, strict=True):
+                target[slot, :, :length] = source[other_slot, :, span]
+        self.positions[slot], self.local_rows[slot] = positions, kept
+
+    def local_bias(self, start: int, slots: int, blocks: Array) -> Array:
+        """Additive mask of the next step on local layers, float32 [slots, 1, S, T]: 0 or -inf-like.
+
+        blocks: int [slots, S], the image that each new token belongs to (0: none). A key is visible
+        when it is not in the future or in the same image, and closer than the window on both sides
+        (the rule of Google's JAX model; images never continue from an earlier step).
+        """
+        count, window = blocks.shape[1], self._config.sliding_window
+        chosen = slice(start, start + slots)
+        total = int(self.local_rows[chosen].max()) + count
+        first = (self.positions - self.local_rows)[chosen]  # position of row 0
+        keys = first[:, None, None] + np.arange(total)
+        queries = self.positions[chosen, None, None] + np.arange(count)[:, None]
+        ahead = keys - queries
+        visible = ahead <= 0
+        if blocks.any():
+            new_rows = keys - self.positions[chosen, None, None]  # index among the new tokens
+            inside = (new_rows >= 0) & (new_rows < count)
+            of_key = np.take_along_axis(blocks, np.clip(new_rows[:, 0], 0, count - 1), axis=1)
+            same = (of_key[:, None, :] == blocks[:, :, None]) & (blocks[:, :, None] > 0) & inside
+            visible |= same
+        visible &= np.abs(ahead) < window
+        return np.where(visible, np.float32(0), np.finfo(np.float32).min)[:, None]
+
+    def _allocate(self, index: int) -> tuple[Array, Array]:
+        layer = self._config.layers[index]
+        shape = (self.slots, layer.kv_heads, self._capacity[layer.kind], layer.head_dim)
+        # Zeros, not garbage: a NaN in an unwritten row would spoil a masked product.
+        return np.zeros(shape, self._dtype), np.zeros(shape, self._dtype)

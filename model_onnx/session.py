@@ -1,0 +1,210 @@
+"""ONNX Runtime: providers, sessions over mapped weights, graphs run on the caller's memory.
+
+Knows no cache layout and no token. By default ONNX Runtime keeps a private repacked copy of every
+matrix (0.72 bytes a parameter at INT4, 8.6 GB for the 12B) in each session. `prepacked` writes that
+copy once to a file that all sessions and processes map: 12 matrices of the 12B's MLP shape go from
+556 MB to 38 MB of anonymous memory, with the same outputs and speed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import onnxruntime as ort
+
+from model_onnx.bundle import ActivationType, Bundle
+from model_onnx.errors import BundleError, RuntimeUnavailableError
+
+Provider = Literal["cpu", "cuda"]
+Array = np.ndarray[Any, np.dtype[Any]]
+
+_PROVIDERS: dict[Provider, str] = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+}
+# Below this a private copy costs less than keeping a second file on disk.
+_PREPACK_FROM_BYTES = 64 << 20
+# Kernels that ONNX Runtime picks at load time, and so the packed layout, depend on these.
+_CPU_FEATURE = re.compile(r"\b(avx\w*|amx\w*|fma|f16c|asimd\w*|sve\w*|i8mm|bf16)\b")
+
+
+class ElementType(NamedTuple):
+    """How float tensors lie in memory. numpy has no bfloat16: its bits travel as uint16."""
+
+    dtype: np.dtype[Any]
+    onnx: int  # TensorProto.DataType
+
+
+ELEMENT_TYPES: dict[ActivationType, ElementType] = {
+    "float32": ElementType(np.dtype(np.float32), 1),
+    "float16": ElementType(np.dtype(np.float16), 10),
+    "bfloat16": ElementType(np.dtype(np.uint16), 16),
+}
+
+
+def to_elements(values: Array, kind: ActivationType) -> Array:
+    """float32 -> the activation type's memory (bfloat16 by truncation)."""
+    if kind == "bfloat16":
+        bits = np.ascontiguousarray(values, np.float32).view(np.uint32) >> 16
+        return np.asarray(bits, np.uint16)
+    return np.asarray(values, ELEMENT_TYPES[kind].dtype)
+
+
+def from_elements(elements: Array, kind: ActivationType) -> Array:
+    """The activation type's memory -> float32."""
+    if kind == "bfloat16":
+        return (elements.astype(np.uint32) << 16).view(np.float32)
+    return np.asarray(elements, np.float32)
+
+
+def choose_provider(bundle: Bundle, wanted: Provider | None) -> Provider:
+    """The wanted provider, else the one that the bundle was made for. Raises when not there."""
+    provider = wanted or bundle.device
+    available = ort.get_available_providers()
+    if _PROVIDERS[provider] not in available:
+        raise RuntimeUnavailableError(
+            f"{_PROVIDERS[provider]} is not available, this onnxruntime has {available}; "
+            "install scanscribe[cuda] on a machine with a GPU, or use a bundle made for the CPU"
+        )
+    return provider
+
+
+class Graph:
+    """One ONNX graph whose inputs and outputs are bound to arrays that the caller owns."""
+
+    def __init__(self, session: ort.InferenceSession) -> None:
+        self._session = session
+
+    def binding(self) -> ort.IOBinding:
+        """A new binding; tensors that stay where they are need to be bound only once."""
+        return self._session.io_binding()
+
+    def run(
+        self, binding: ort.IOBinding, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]
+    ) -> None:
+        """Binds and runs. Everything not named must be bound already."""
+        bind(binding.bind_input, inputs)
+        bind(binding.bind_output, outputs)
+        self._session.run_with_iobinding(binding)
+
+
+class Tensor(NamedTuple):
+    """C-contiguous memory and the ONNX type that it holds."""
+
+    array: Array
+    onnx: int
+
+
+def tensor(array: Array) -> Tensor:
+    """An array of a type that numpy knows."""
+    kinds = {np.dtype(np.float32): 1, np.dtype(np.int64): 7, np.dtype(np.int32): 6}
+    return Tensor(np.require(array, requirements="C"), kinds[array.dtype])
+
+
+def bind(method: Any, tensors: Mapping[str, Tensor]) -> None:
+    for name, (array, onnx) in tensors.items():
+        method(name, "cpu", 0, onnx, array.shape, array.ctypes.data)
+
+
+def open_graph(
+    bundle: Bundle, name: str, provider: Provider, *, threads: int = 0, prepack: bool | None = None
+) -> Graph:
+    """Opens one graph of a bundle.
+
+    threads: 0 lets ONNX Runtime use every core. prepack: None decides by the weights' size.
+    Raises BundleError when ONNX Runtime cannot load the graph.
+    """
+    weights = sum(entry["bytes"] for entry in bundle.files.values())
+    if prepack is None:
+        prepack = weights >= _PREPACK_FROM_BYTES
+    path = bundle.path(name)
+    try:
+        if prepack and provider == "cpu":
+            path = prepacked(bundle, name)
+        return Graph(_session(path, [_PROVIDERS[provider]], threads, optimized=prepack))
+    except ort.capi.onnxruntime_pybind11_state.Fail as error:
+        raise BundleError(f"{path} does not load: {error}; export the bundle again") from error
+
+
+def prepacked(bundle: Bundle, name: str) -> Path:
+    """The graph with its matrices already in the CPU's layout, made on first use.
+
+    Kept in the user's cache directory, keyed by bundle, ONNX Runtime version and CPU features. Two
+    processes may make it at once: each writes its own directory and the first rename wins.
+    """
+    home = cache_directory() / f"{bundle.sha256[:16]}-{_machine_key()}" / Path(name).stem
+    if (home / name).exists():
+        return home / name
+    home.parent.mkdir(parents=True, exist_ok=True)
+    _check_disk(bundle, home.parent)
+    draft = Path(tempfile.mkdtemp(prefix=".making-", dir=home.parent))
+    try:
+        _session(bundle.path(name), [_PROVIDERS["cpu"]], 0, write_to=draft / name)
+        try:
+            draft.rename(home)
+        except OSError:
+            if not (home / name).exists():
+                raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return home / name
+
+
+def cache_directory() -> Path:
+    """Where prepacked graphs are kept: `$XDG_CACHE_HOME/scanscribe`, else `~/.cache/scanscribe`."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "scanscribe"
+
+
+def _check_disk(bundle: Bundle, directory: Path) -> None:
+    # The file holds the packed matrices and the originals: 2.2 times the weights were measured.
+    need = 3 * sum(entry["bytes"] for entry in bundle.files.values())
+    free = shutil.disk_usage(directory).free
+    if free < need:
+        raise RuntimeUnavailableError(
+            f"the prepacked weights need up to {need >> 20} MiB in {directory}, {free >> 20} MiB "
+            "are free; free some, move XDG_CACHE_HOME, or open the engine with prepack=False"
+        )
+
+
+def _session(
+    path: Path,
+    providers: Sequence[str],
+    threads: int,
+    *,
+    optimized: bool = False,
+    write_to: Path | None = None,
+) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    if optimized:  # the stored graph is already optimised for this machine
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if write_to is not None:
+        options.optimized_model_filepath = str(write_to)
+        entries = {
+            "session.optimized_model_external_initializers_file_name": f"{write_to.stem}.bin",
+            "session.optimized_model_external_initializers_min_size_in_bytes": "1024",
+            "session.save_external_prepacked_constant_initializers": "1",
+        }
+        for key, value in entries.items():
+            options.add_session_config_entry(key, value)
+    return ort.InferenceSession(str(path), options, providers=list(providers))
+
+
+def _machine_key() -> str:
+    try:
+        features = sorted(set(_CPU_FEATURE.findall(Path("/proc/cpuinfo").read_text())))
+    except OSError:  # not Linux: the machine's name stands for its features
+        features = [platform.processor()]
+    text = "\n".join([ort.__version__, platform.machine(), *features])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
