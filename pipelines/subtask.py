@@ -1,0 +1,284 @@
+"""One item, one subtask, one Record: the only place that calls the engine.
+
+Knows no file format and no particular subtask. A Subtask's `answer` asks the engine through `Work`,
+which renders, submits, waits and counts; `run` validates what came back, runs the checks and
+decides the status.
+
+    record.status   ok         everything held
+                    review     a low confidence, a value that stands nowhere, a failed check
+                    truncated  a budget ended the answer; what was finished is kept
+                    failed     no output; `reason` says why
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from pydantic import BaseModel, ValidationError
+
+from model_onnx.bundle import Bundle
+from model_onnx.constrain import Constraint, FreeText
+from model_onnx.engine import Request, Result
+from model_onnx.errors import InputError, RequestError
+from model_onnx.prompt import Part, PromptRenderer, Turn
+from pipelines.items import Item
+from pipelines.records import Check, FieldValue, ModelInfo, Record, Status, Timing
+from pipelines.spans import TokenMap
+
+
+class Model(Protocol):
+    """What of `model_onnx.Engine` is used here; a fake and a journal stand in for it."""
+
+    @property
+    def bundle(self) -> Bundle: ...
+    @property
+    def renderer(self) -> PromptRenderer: ...
+    @property
+    def provider(self) -> str: ...
+    def submit(self, request: Request) -> Future[Result]: ...
+
+
+@dataclass(frozen=True)
+class Options:
+    """How items are processed. Every one but time_limit may change the result.
+
+    minimum_confidence: a value below it makes the record `review`, 0..1;
+    soft_tokens: budget of one image in the 12B's sizes (70, 140, 280, 560, 1120);
+    context_tokens: prompt and answer of one request together (None: what the bundle was made for);
+    new_tokens: the answer's budget; time_limit: seconds a request may take;
+    reading: how pixels without words are read: line strips first, or the page as one image (None:
+    what the bundle was made for).
+    """
+
+    minimum_confidence: float = 0.5
+    soft_tokens: int = 560
+    context_tokens: int | None = None
+    new_tokens: int = 1024
+    time_limit: float | None = 600.0
+    reading: Literal["strips", "page"] | None = None
+
+
+@dataclass(frozen=True)
+class Habits:
+    """What the model of a bundle was made for: `pipeline` in its generation_config.json.
+
+    evidence_characters: longer evidence is cut to a digest (None: never);
+    fields_per_request: top-level fields asked for at once (None: all).
+    """
+
+    context_tokens: int
+    reading: Literal["strips", "page"] = "strips"
+    evidence_characters: int | None = None
+    fields_per_request: int | None = None
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> Habits:
+        stated = dict(bundle.generation_config.get("pipeline") or {})
+        stated.setdefault("context_tokens", min(bundle.config.max_positions, 32768))
+        return cls(**stated)
+
+
+@dataclass(frozen=True, eq=False)
+class Ask:
+    """One request before it is rendered. parts: media first, then text."""
+
+    instruction: str
+    parts: tuple[Part, ...]
+    constraint: Constraint = FreeText()
+    new_tokens: int | None = None  # None: Options.new_tokens
+    draft: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Reply:
+    """text: stripped of outer white space for free text."""
+
+    text: str
+    tokens: TokenMap
+    result: Result
+
+    @property
+    def truncated(self) -> bool:
+        return self.result.finish in ("truncated", "cancelled")
+
+    @property
+    def looped(self) -> bool:
+        return self.result.finish == "loop" or loops(self.result.text)
+
+    @property
+    def confidence(self) -> float:
+        """Geometric mean over the tokens."""
+        return self.tokens.mean(0, len(self.tokens.text))
+
+
+_LOOP = re.compile(r"(?=[^\n]*\w)(.{1,80}?)\1{7,}\s*\Z", re.DOTALL)
+
+
+def loops(text: str) -> bool:
+    """Whether a text ends in eight or more copies of the same words (rules of dots are not words).
+
+    The copies must be at least 24 characters together, so that `00000000` is a number.
+    """
+    found = _LOOP.search(text[-4000:])
+    return bool(found) and len(found[0].strip()) >= 24 and bool(re.search(r"\w", found[1]))
+
+
+class Work:
+    """One item's dealings with the engine. Used by one thread; the engine is shared."""
+
+    def __init__(self, model: Model, options: Options) -> None:
+        self.model, self.options = model, options
+        self.habits = Habits.of(model.bundle)
+        self.results: list[Result] = []
+
+    @property
+    def context_tokens(self) -> int:
+        return self.options.context_tokens or self.habits.context_tokens
+
+    def ask(self, asks: Sequence[Ask]) -> list[Reply]:
+        """All at once, so that the engine decodes them as one batch. Raises what the engine raises,
+        after the others of the batch were cancelled."""
+        futures = [self.model.submit(self._request(ask)) for ask in asks]
+        try:
+            results = [future.result() for future in futures]
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
+        self.results += results
+        return [_reply(result) for result in results]
+
+    def room(self, ask: Ask) -> int:
+        """Tokens left in the context after the prompt and the answer's budget; negative: too long."""
+        prompt = self.model.renderer.render(_turns(ask))
+        return self.context_tokens - len(prompt.ids) - (ask.new_tokens or self.options.new_tokens)
+
+    def count(self, text: str) -> int:
+        return len(self.model.renderer.encode_text(text))
+
+    def _request(self, ask: Ask) -> Request:
+        return Request(
+            prompt=self.model.renderer.render(_turns(ask)),
+            constraint=ask.constraint,
+            max_new_tokens=ask.new_tokens or self.options.new_tokens,
+            draft=ask.draft,
+            time_limit=self.options.time_limit,
+        )
+
+    def timing(self, parse_seconds: float) -> Timing:
+        """Sums over the requests; seconds of a batch are counted for each of its requests."""
+        return Timing(
+            parse_seconds=parse_seconds,
+            prefill_seconds=sum(result.prefill_seconds for result in self.results),
+            decode_seconds=sum(result.decode_seconds for result in self.results),
+            prompt_tokens=sum(result.prompt_tokens for result in self.results),
+            new_tokens=sum(len(result.ids) for result in self.results),
+            forced_tokens=sum(result.forced_tokens for result in self.results),
+        )
+
+
+def _turns(ask: Ask) -> tuple[Turn, Turn]:
+    return Turn("system", (ask.instruction,)), Turn("user", ask.parts)
+
+
+def _reply(result: Result) -> Reply:
+    tokens = TokenMap.of(result.text, result.pieces, result.logprobs)
+    return Reply(result.text.strip(), tokens, result)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a subtask made of the replies. output: validated by `run` against Subtask.output."""
+
+    output: BaseModel | dict[str, Any]
+    fields: dict[str, FieldValue] = field(default_factory=dict)
+    checks: tuple[Check, ...] = ()
+    truncated: bool = False
+
+
+@dataclass(frozen=True)
+class Subtask:
+    """One bounded job. A custom one is an instance of this, named `module:NAME` on the command line.
+
+    prompt: the version of its prompt, part of a record's identity; output: the pydantic model of
+    the result; answer: asks the engine (raises InputError when there is nothing to answer from);
+    checks: of the validated output; schema_name: of a subtask that is given a schema.
+    """
+
+    name: str
+    prompt: str
+    output: type[BaseModel]
+    answer: Callable[[Work, Item], Answer]
+    checks: tuple[Callable[[Any, Item], Check], ...] = ()
+    schema_name: str | None = None
+
+
+def run(model: Model, subtask: Subtask, item: Item, *, options: Options | None = None) -> Record:
+    """Runs a subtask on an item. May be called from several threads with one engine.
+
+    An item that cannot be answered gives a `failed` record. Raises only what is not the item's
+    fault: ConstraintError, ConfigError, EngineClosedError.
+    """
+    work = Work(model, options or Options())
+    try:
+        answer = subtask.answer(work, item)
+        output = subtask.output.model_validate(answer.output)
+    except InputError as error:
+        return _record(work, subtask, item, None, "failed", f"{error.reason}: {error}")
+    except RequestError as error:
+        return _record(work, subtask, item, None, "failed", f"request: {error}")
+    except ValidationError as error:
+        return _record(work, subtask, item, None, "failed", f"validation: {_brief(error)}")
+    checks = answer.checks + tuple(check(output, item) for check in subtask.checks)
+    answer = Answer(output, answer.fields, checks, answer.truncated)
+    status, reason = _status(answer, work.options)
+    return _record(work, subtask, item, answer, status, reason)
+
+
+def _status(answer: Answer, options: Options) -> tuple[Status, str]:
+    if answer.truncated:
+        return "truncated", "truncated: a budget ended the answer; raise new_tokens or split the item"
+    unsure = [p for p, f in answer.fields.items() if f.confidence < options.minimum_confidence]
+    failed = [f"{check.name}: {check.reason}" for check in answer.checks if not check.passed]
+    reasons = [f"low_confidence: {', '.join(unsure)}"] if unsure else []
+    reasons += failed
+    return ("review", "; ".join(reasons)) if reasons else ("ok", "")
+
+
+def _brief(error: ValidationError) -> str:
+    """Which fields and what is wrong with them; never what the document says."""
+    parts = [f"{'.'.join(map(str, e['loc']))} ({e['type']})" for e in error.errors()[:5]]
+    return ", ".join(parts)
+
+
+def _record(
+    work: Work, subtask: Subtask, item: Item, answer: Answer | None, status: Status, reason: str
+) -> Record:
+    info = ModelInfo(
+        bundle=work.model.bundle.sha256, provider=work.model.provider, prompt_version=subtask.prompt
+    )
+    return Record(
+        id=_identity(subtask, item, info),
+        source=item.source,
+        subtask=subtask.name,
+        schema_name=subtask.schema_name,
+        output=answer.output if answer else None,
+        fields=answer.fields if answer else {},
+        checks=answer.checks if answer else (),
+        status=status,
+        reason=reason,
+        model=info,
+        timing=work.timing(item.parse_seconds),
+    )
+
+
+def _identity(subtask: Subtask, item: Item, info: ModelInfo) -> str:
+    """Stable over runs: the same file, subtask, schema and model have the same id."""
+    parts = (item.source.path, item.source.sha256, subtask.name, subtask.prompt)
+    whole = "\0".join((*parts, subtask.schema_name or "", info.bundle))
+    return hashlib.sha256(whole.encode("utf-8", "surrogateescape")).hexdigest()[:24]
