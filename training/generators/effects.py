@@ -1,7 +1,7 @@
-"""What scanners, printers and paper do to ink: skew, blur, noise, stains, stamps, fading, compression.
+"""What scanners, printers and paper do to ink: blur, noise, stains, stamps, fading, compression.
 
-Works on a mask of ink (uint8 [H, W], 255 = full ink) and returns grey pixels. Random fields come from a
-bank made once: drawing them anew for each page took longer than drawing the page (32 against 13 ms).
+Works on ink (uint8 [H, W], 255 = full ink) and returns grey pixels. Random fields come from a bank made
+once: drawing them anew for each page took longer than drawing the page (32 against 13 ms).
 """
 
 from __future__ import annotations
@@ -18,135 +18,135 @@ from training.generators import fonts
 from training.generators.words import Source
 
 BANK = 1536
+STAMPS = 24
+GRAIN = (0.0, 2.0, 4.0, 7.0, 11.0, 16.0, 22.0)  # standard deviations in grey levels
+STAINS = (0.0, 10.0, 25.0, 40.0)
 
 
 @cache
-def grain() -> np.ndarray:
-    """White noise of unit deviation, int16 scaled by 64, [BANK, BANK]."""
-    return (np.random.default_rng(0).standard_normal((BANK, BANK)) * 64).astype(np.int16)
-
-
-@cache
-def clouds() -> np.ndarray:
-    """Smooth stains between -64 and 64, int16 [BANK, BANK]."""
-    small = np.random.default_rng(1).integers(0, 255, (24, 24)).astype(np.uint8)
+def field(grain: float, stains: float) -> np.ndarray:
+    """A random field of grain and smooth stains, in grey levels, int8 [BANK, BANK]."""
+    generator = np.random.default_rng(int(grain * 100 + stains))
+    rough = generator.standard_normal((BANK, BANK), np.float32) * grain
+    small = generator.integers(0, 255, (24, 24)).astype(np.uint8)
     smooth = Image.fromarray(small).resize((BANK, BANK), Image.Resampling.BICUBIC)
-    return (np.asarray(smooth).astype(np.int16) - 128) // 2
+    rough += (np.asarray(smooth, np.float32) - 128) * (stains / 64)
+    return np.clip(rough, -120, 120).astype(np.int8)
 
 
 def window(source: Source, bank: np.ndarray, height: int, width: int) -> np.ndarray:
-    """A random cut of a bank, int16 [height, width]."""
-    top = source.between(0, max(0, BANK - height))
-    left = source.between(0, max(0, BANK - width))
-    cut = bank[top : top + height, left : left + width]
-    if cut.shape == (height, width):
-        return cut
+    """A random cut of a bank [height, width]; the bank repeats where it is too small."""
     tall, wide = -(-height // BANK), -(-width // BANK)
-    return np.tile(bank, (tall, wide))[:height, :width]
+    if tall > 1 or wide > 1:
+        bank = np.tile(bank, (tall, wide))
+    top = source.between(0, bank.shape[0] - height)
+    left = source.between(0, bank.shape[1] - width)
+    return bank[top : top + height, left : left + width]
 
 
-def affine(width: int, height: int, degrees: float, shear: float, stretch: float) -> np.ndarray:
-    """Page -> picture mapping around the centre: rotation, slant and horizontal stretch, float64 [2, 3]."""
+def warp(ink: np.ndarray, degrees: float, slant: float, stretch: float) -> tuple[np.ndarray, np.ndarray]:
+    """The ink turned, slanted and stretched about its centre, and the mapping of places, float64 [2, 3]."""
+    height, width = ink.shape
     angle = math.radians(degrees)
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    linear = turn @ np.array([[stretch, shear], [0.0, 1.0]])
+    linear = turn @ np.array([[stretch, slant], [0.0, 1.0]])
     centre = np.array([width / 2, height / 2])
-    return np.column_stack([linear, centre - linear @ centre])
-
-
-def warp(mask: Image.Image, mapping: np.ndarray) -> Image.Image:
-    """The mask moved by a page -> picture mapping; PIL wants the way back."""
-    linear = np.linalg.inv(mapping[:, :2])
-    offset = -linear @ mapping[:, 2]
-    data = (linear[0, 0], linear[0, 1], offset[0], linear[1, 0], linear[1, 1], offset[1])
-    return mask.transform(mask.size, Image.Transform.AFFINE, data, Image.Resampling.BILINEAR)
+    mapping = np.column_stack([linear, centre - linear @ centre])
+    back = np.linalg.inv(linear)
+    offset = -back @ mapping[:, 2]
+    data = (back[0, 0], back[0, 1], offset[0], back[1, 0], back[1, 1], offset[1])
+    image = Image.fromarray(ink)
+    moved = image.transform(image.size, Image.Transform.AFFINE, data, Image.Resampling.BILINEAR)
+    return np.asarray(moved), mapping
 
 
 def soften(source: Source, mask: Image.Image) -> Image.Image:
-    """Blur of the lens, of the ink, or of a scan with too few dots."""
+    """Blur of the lens, or of a scan with too few dots."""
     draw = source.random.random()
-    if draw < 0.35:
+    if draw < 0.4:
         return mask
     if draw < 0.65:
-        return mask.filter(ImageFilter.BoxBlur(0.3 + source.random.random() * 1.0))
-    factor = 1.3 + source.random.random() * 1.0
+        return mask.filter(ImageFilter.BoxBlur(0.3 + source.random.random()))
+    factor = 1.3 + source.random.random() * 0.9
     small = (max(8, int(mask.width / factor)), max(8, int(mask.height / factor)))
-    return mask.resize(small, Image.Resampling.BILINEAR).resize(mask.size, Image.Resampling.BICUBIC)
+    shrunk = mask.resize(small, Image.Resampling.BILINEAR)
+    return shrunk.resize(mask.size, Image.Resampling.BILINEAR)
 
 
 def thicken(source: Source, mask: Image.Image) -> Image.Image:
     """Ink that ran, or ink that is too thin."""
     draw = source.random.random()
-    if draw < 0.08:
+    if draw < 0.05:
         return mask.filter(ImageFilter.MaxFilter(3))
-    if draw < 0.12:
-        return mask.filter(ImageFilter.MinFilter(3)).point(lambda level: min(255, int(level * 1.6)))
+    if draw < 0.08 and mask.height > 30:
+        thin = mask.filter(ImageFilter.MinFilter(3))
+        return Image.blend(mask, thin, 0.6)
     return mask
 
 
 def thermal(source: Source, ink: np.ndarray) -> np.ndarray:
-    """Streaks and pale bands of a thermal printer head, float32 [H, W] -> same."""
+    """Streaks and pale bands of a thermal printer head, uint8 [H, W] -> same."""
     height, width = ink.shape
-    if source.chance(0.5):
+    ink = ink.copy()
+    if source.chance(0.4):
         column = source.between(0, width - 1)
-        ink[:, column : column + source.between(1, 3)] *= 0.2 + 0.5 * source.random.random()
+        ink[:, column : column + source.between(1, 3)] //= 4
     if source.chance(0.5):
         period = source.between(3, 6)
-        ink[source.between(0, period - 1) :: period] *= 0.45 + 0.4 * source.random.random()
+        ink[source.between(0, period - 1) :: period] //= 2
     if source.chance(0.4):
-        fade = np.linspace(1.0, 0.4 + 0.4 * source.random.random(), width, dtype=np.float32)
-        ink *= fade if source.chance(0.5) else fade[::-1]
+        fade = np.linspace(256, source.between(110, 200), width).astype(np.uint16)
+        ink = ((ink * (fade if source.chance(0.5) else fade[::-1])) >> 8).astype(np.uint8)
     return ink
 
 
 @cache
-def stamp(number: int) -> Image.Image:
-    """One of the rubber stamps of the bank: a word in a frame, turned a little."""
+def stamp(number: int) -> np.ndarray:
+    """One of the rubber stamps of the bank: a word in a frame, turned a little, uint8 [h, w]."""
     source = Source(random.Random(f"stamp:{number}"))
     word = source.pick(("PAID", "COPY", "RECEIVED", "APPROVED", "DRAFT", "ORIGINAL", "SENT", "OK"))
-    path = fonts.paths("train", False)[number % len(fonts.paths("train", False))]
+    path = source.pick(fonts.paths("train", False))
     size = source.between(36, 64)
     image = Image.new("L", (int(fonts.width(path, size, word)) + 60, size + 50), 0)
-    draw = ImageDraw.Draw(image)
+    pen = ImageDraw.Draw(image)
     box = (6, 6, image.width - 7, image.height - 7)
     if source.chance(0.5):
-        draw.rectangle(box, outline=255, width=source.between(3, 6))
+        pen.rectangle(box, outline=255, width=source.between(3, 6))
     else:
-        draw.ellipse(box, outline=255, width=source.between(3, 6))
-    draw.text((30, 16), word, fill=255, font=fonts.face(path, size))
-    return image.rotate(source.between(-30, 30), Image.Resampling.BILINEAR, expand=True)
+        pen.ellipse(box, outline=255, width=source.between(3, 6))
+    pen.text((30, 16), word, fill=255, font=fonts.face(path, size))
+    return np.asarray(image.rotate(source.between(-30, 30), Image.Resampling.BILINEAR, expand=True))
 
 
-def press_stamp(source: Source, ink: np.ndarray) -> None:
-    """Stamp the page in pale ink, in place; the text below stays readable."""
-    mark = np.asarray(stamp(source.between(0, 23)), np.float32) * (0.15 + 0.3 * source.random.random())
+def press_stamp(source: Source, ink: np.ndarray) -> np.ndarray:
+    """The page stamped in pale ink; the text below stays readable."""
+    ink = ink.copy()
+    mark = stamp(source.between(0, STAMPS - 1))
     height, width = min(mark.shape[0], ink.shape[0]), min(mark.shape[1], ink.shape[1])
+    pale = (mark[:height, :width].astype(np.uint16) * source.between(40, 110) >> 8).astype(np.uint8)
     top, left = source.between(0, ink.shape[0] - height), source.between(0, ink.shape[1] - width)
     spot = ink[top : top + height, left : left + width]
-    np.maximum(spot, mark[:height, :width], out=spot)
+    np.maximum(spot, pale, out=spot)
+    return ink
 
 
-def develop(source: Source, mask: Image.Image, *, stamps: float = 0.0, rough: float = 1.0) -> np.ndarray:
-    """Ink mask -> grey scan, uint8 [H, W]. `rough` scales the strength of noise and stains."""
-    ink = np.asarray(soften(source, thicken(source, mask)), np.float32)
-    ink = ink.copy()
-    if source.chance(0.3):
-        ink = thermal(source, ink)
+def develop(source: Source, ink: np.ndarray, *, stamps: float = 0.0) -> np.ndarray:
+    """Ink -> grey scan, uint8 [H, W]; `stamps` is the probability of a rubber stamp."""
+    mask = soften(source, thicken(source, Image.fromarray(ink)))
+    if source.chance(0.25):
+        mask = Image.fromarray(thermal(source, np.asarray(mask)))
     if source.chance(stamps):
-        press_stamp(source, ink)
-    height, width = ink.shape
-    paper = 255.0 - source.between(0, source.pick((10, 30, 90)))
-    dark = source.between(0, source.pick((40, 90, 130)))
-    contrast = max(50.0, paper - dark) / 255.0
-    grey = paper - ink * contrast
-    if source.chance(0.5):
-        grey += window(source, clouds(), height, width) * (source.random.random() * 0.5 * rough)
-    if source.chance(0.7):
-        strength = source.pick((3.0, 6.0, 12.0, 20.0)) * rough / 64
-        grey += window(source, grain(), height, width) * strength
-    if source.chance(0.06):
-        grey = 255.0 - grey
-    pixels = np.clip(grey, 0, 255).astype(np.uint8)
+        mask = Image.fromarray(press_stamp(source, np.asarray(mask)))
+    paper = 255 - source.between(0, source.pick((10, 30, 90)))
+    dark = min(source.between(0, source.pick((40, 90, 130))), paper - 70)
+    if source.chance(0.03):
+        paper, dark = dark // 2, max(paper, 200)  # white on black
+    table = [paper + (dark - paper) * level // 255 for level in range(256)]
+    pixels = np.asarray(mask.point(table))
+    if source.chance(0.75):
+        bank = field(source.pick(GRAIN), source.pick(STAINS))
+        noise = window(source, bank, *pixels.shape)
+        pixels = np.clip(pixels.astype(np.int16) + noise, 0, 255).astype(np.uint8)
     return compress(source, pixels) if source.chance(0.2) else pixels
 
 
@@ -154,4 +154,4 @@ def compress(source: Source, pixels: np.ndarray) -> np.ndarray:
     """The pixels after a JPEG of low quality."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=source.between(18, 70))
-    return np.asarray(Image.open(buffer)).copy()
+    return np.asarray(Image.open(buffer))

@@ -41,21 +41,34 @@ def paths(split: Split, typewriter: bool) -> tuple[Path, ...]:
     return tuple(files)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=512)
 def face(path: Path, size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=512)
 def advances(path: Path, size: int) -> np.ndarray:
-    """Widths in pixels of the characters 0-255 -> float32 [256]."""
+    """Widths in pixels of the characters 0-127 -> float32 [128]."""
     font = face(path, size)
-    widths = [font.getlength(chr(code)) if code >= 32 else 0.0 for code in range(256)]
+    widths = [font.getlength(chr(code)) if 32 <= code < 127 else 0.0 for code in range(128)]
     return np.array(widths, np.float32)
 
 
+@lru_cache(maxsize=30_000)
+def glyph(path: Path, size: int, character: str) -> tuple[np.ndarray, int, int]:
+    """Ink of one character (uint8 [h, w]) and its offset right of the pen and below the base line."""
+    mask, (left, top) = face(path, size).getmask2(character, "L", anchor="ls")
+    width, height = mask.size
+    ink = np.array(mask, np.uint8).reshape(height, width) if width and height else np.zeros((0, 0), np.uint8)
+    return ink, left, top
+
+
+def codes(text: str) -> np.ndarray:
+    return np.frombuffer(text.encode("ascii", "replace"), np.uint8)
+
+
 def width(path: Path, size: int, text: str) -> float:
-    return float(advances(path, size)[np.frombuffer(text.encode("latin-1", "replace"), np.uint8)].sum())
+    return float(advances(path, size)[codes(text)].sum())
 
 
 def choose(source: Source, typewriter: float = 0.35) -> Path:

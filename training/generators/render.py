@@ -6,11 +6,11 @@ read patch by patch.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
 
 from training.generators import effects, fonts
 from training.generators.documents import Document, line_text
@@ -18,6 +18,7 @@ from training.generators.words import Source
 
 PATCH = 48
 MOST_COLUMNS, MOST_ROWS = 16, 20
+CAPITAL = 0.36  # half the height of a capital letter, as a share of the font size
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,21 @@ class Picture:
     patch_text: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Pen:
+    """A font at a size; `slope` is how far the base line sinks per pixel to the right."""
+
+    path: Path
+    size: int
+    slope: float = 0.0
+
+    def width(self, text: str) -> float:
+        return fonts.width(self.path, self.size, text)
+
+
 @dataclass
 class Sheet:
-    """An ink mask and where its characters stand (centres, in pixels)."""
+    """Ink (uint8 [H, W]) and where its characters stand (centres in pixels)."""
 
     width: int
     height: int
@@ -38,23 +51,25 @@ class Sheet:
     centres: list[np.ndarray] = field(default_factory=list)  # float32 [characters, 2] each
 
     def __post_init__(self) -> None:
-        self.mask = Image.new("L", (self.width, self.height), 0)
-        self.pen = ImageDraw.Draw(self.mask)
+        self.ink = np.zeros((self.height, self.width), np.uint8)
 
-    def write(self, text: str, left: float, middle: float, path: Path, size: int) -> None:
-        """Text whose capital letters are centred on height `middle`."""
-        font = fonts.face(path, size)
-        self.pen.text((left, middle + size * 0.36), text, fill=255, font=font, anchor="ls")
-        self.note(text, left, middle, fonts.advances(path, size)[codes(text)])
-
-    def note(self, text: str, left: float, middle: float, widths: np.ndarray) -> None:
-        """Keep the places of characters that are already drawn."""
+    def write(self, text: str, left: float, middle: float, pen: Pen) -> None:
+        """Text whose capital letters are centred on height `middle` where x is 0."""
+        widths = fonts.advances(pen.path, pen.size)[fonts.codes(text)]
         ends = np.cumsum(widths) + left
+        starts = ends - widths
+        put_glyphs(self.ink, text, starts, middle, pen)
         centres = np.empty((len(text), 2), np.float32)
         centres[:, 0] = ends - widths / 2
-        centres[:, 1] = middle
+        centres[:, 1] = middle + pen.slope * centres[:, 0]
         self.characters.append(text)
         self.centres.append(centres)
+
+    def rule(self, left: float, right: float, height: float, thick: int, slope: float, ink: int) -> None:
+        """A line from left to right; with a slope it goes in steps, as on a turned page."""
+        for start in range(int(left), int(right), PATCH):
+            top = max(0, int(height + slope * start))
+            self.ink[top : top + thick, start : min(int(right), start + PATCH)] = ink
 
     def patch_text(self, mapping: np.ndarray | None) -> tuple[str, ...]:
         """Characters in each patch after the sheet was moved by `mapping`."""
@@ -67,100 +82,104 @@ class Sheet:
             centres = centres @ mapping[:, :2].T + mapping[:, 2]
         cells = (centres // PATCH).astype(int)
         inside = (cells >= 0).all(1) & (cells[:, 0] < columns) & (cells[:, 1] < rows)
-        places = (cells[:, 1] * columns + cells[:, 0]).tolist()
-        for character, place, good in zip("".join(self.characters), places, inside.tolist(), strict=True):
-            if good:
+        places = np.where(inside, cells[:, 1] * columns + cells[:, 0], -1).tolist()
+        for character, place in zip("".join(self.characters), places, strict=True):
+            if place >= 0:
                 out[place] += character
         return tuple(out)
 
 
-def codes(text: str) -> np.ndarray:
-    return np.frombuffer(text.encode("latin-1", "replace"), np.uint8)
+def put_glyphs(ink: np.ndarray, text: str, starts: np.ndarray, middle: float, pen: Pen) -> None:
+    """Put the characters of a line on the ink; what lies outside is cut off."""
+    base = middle + pen.size * CAPITAL
+    for character, start in zip(text, starts.tolist(), strict=True):
+        shape, right, down = fonts.glyph(pen.path, pen.size, character)
+        left, top = int(start + 0.5) + right, int(base + pen.slope * start + 0.5) + down
+        if not shape.size or left + shape.shape[1] <= 0 or top + shape.shape[0] <= 0:
+            continue
+        skip_x, skip_y = max(0, -left), max(0, -top)
+        spot = ink[top + skip_y : top + shape.shape[0], left + skip_x : left + shape.shape[1]]
+        if spot.size:
+            shape = shape[skip_y : skip_y + spot.shape[0], skip_x : skip_x + spot.shape[1]]
+            np.maximum(spot, shape, out=spot)
+
+
+def round_up(pixels: float, most: int) -> int:
+    """Whole patches that hold so many pixels, at most `most` pixels."""
+    return int(min(most, -(-pixels // PATCH) * PATCH))
+
+
+def even(size: float) -> int:
+    """Font sizes go in steps of two, so that the cache of glyphs stays small."""
+    return int(size) // 2 * 2
 
 
 def line_strip(source: Source, lines: list[str], *, most_columns: int = 24) -> Picture:
     """Lines cut out of a page, each in a row of its own; too long ones get a smaller size."""
-    path = fonts.choose(source, 0.45)
-    size = source.between(26, 42)
+    path, size = fonts.choose(source, 0.45), even(source.between(26, 43))
     room = most_columns * PATCH - 20
     longest = max(fonts.width(path, size, line) for line in lines)
     if longest > room:
-        size = max(16, int(size * room / longest))
+        size = max(16, even(size * room / longest))
         longest = max(fonts.width(path, size, line) for line in lines)
     margin = source.between(2, source.pick((10, 60)))
-    width = round_up(longest + margin + source.between(2, 30), most_columns * PATCH)
-    sheet = Sheet(width, PATCH * len(lines))
+    sheet = Sheet(
+        round_up(longest + margin + source.between(2, 30), most_columns * PATCH), PATCH * len(lines)
+    )
+    slope = (source.random.random() * 2 - 1) * min(0.026, 5 / sheet.width)
+    pen = Pen(path, size, slope)
     for row, line in enumerate(lines):
-        middle = PATCH * (row + 0.5) + source.between(-4, 4)
-        left = min(margin + source.between(0, 8), max(2, width - longest - 2))
-        sheet.write(line, left, middle, path, size)
-        if source.chance(0.15):
-            draw_rule(source, sheet, row, left, width)
+        middle = PATCH * (row + 0.5) + source.between(-4, 4) - slope * sheet.width / 2
+        left = max(2.0, min(margin + source.between(0, 8), sheet.width - longest - 2))
+        sheet.write(line, left, middle, pen)
+        if source.chance(0.12):
+            edge = PATCH * row + source.pick((0, 1, PATCH - 3, PATCH - 2))
+            thick, ink = source.between(1, 2), source.between(90, 255)
+            sheet.rule(left, sheet.width, edge, thick, 0.0, ink)
         if source.chance(0.3):
-            cut_neighbour(source, sheet, row, path, size)
-    degrees = (source.random.random() * 2 - 1) * min(1.5, 240 / width)
-    return finish(source, sheet, degrees, stamps=0.0)
+            cut_neighbour(source, sheet, row, pen)
+    return finish(source, sheet, slanted=True)
 
 
-def draw_rule(source: Source, sheet: Sheet, row: int, left: float, right: float) -> None:
-    """A line above or below the text, as in tables and totals."""
-    height = PATCH * row + source.pick((1, 2, PATCH - 3, PATCH - 2))
-    sheet.pen.line((left, height, right, height), fill=source.between(90, 255), width=source.between(1, 2))
-
-
-def cut_neighbour(source: Source, sheet: Sheet, row: int, path: Path, size: int) -> None:
+def cut_neighbour(source: Source, sheet: Sheet, row: int, pen: Pen) -> None:
     """The edge of the line above or below, which a cut often takes along."""
     text = "".join(source.pick("HEOgpyqMAS0583jl ") for _ in range(source.between(4, 20)))
-    middle = PATCH * row + (-size * 0.36 - 1 if source.chance(0.5) else PATCH + size * 0.36 + 1)
-    font = fonts.face(path, size)
-    sheet.pen.text((source.between(0, sheet.width // 2), middle + size * 0.36), text, 255, font, anchor="ls")
+    height = pen.size * CAPITAL
+    middle = -height + 2 if source.chance(0.5) else PATCH + height - 2
+    widths = fonts.advances(pen.path, pen.size)[fonts.codes(text)]
+    starts = np.cumsum(widths) - widths + source.between(0, sheet.width // 2)
+    put_glyphs(sheet.ink[row * PATCH : (row + 1) * PATCH], text, starts, middle, pen)
 
 
-def round_up(pixels: float, most: int) -> int:
-    return int(min(most, -(-pixels // PATCH) * PATCH))
-
-
-def finish(source: Source, sheet: Sheet, degrees: float, *, stamps: float, rough: float = 1.0) -> Picture:
-    """Slant, turn and develop the sheet."""
-    shear = source.pick((0.0, 0.0, 0.0, 0.12, -0.2)) if sheet.height == PATCH else 0.0
-    stretch = 1.0 - 0.15 * source.random.random() if source.chance(0.4) else 1.0
-    mapping, mask = None, sheet.mask
-    if abs(degrees) > 0.05 or stretch != 1.0:
-        mapping = effects.affine(sheet.width, sheet.height, degrees, shear, stretch)
-        mask = effects.warp(mask, mapping)
-    return Picture(effects.develop(source, mask, stamps=stamps, rough=rough), sheet.patch_text(mapping))
+def finish(source: Source, sheet: Sheet, *, slanted: bool = False, stamps: float = 0.0) -> Picture:
+    """Warp some sheets for real (others only have sloping lines) and develop."""
+    mapping, ink = None, sheet.ink
+    if source.chance(0.22):
+        degrees = (source.random.random() * 2 - 1) * min(1.5, 240 / sheet.width)
+        slant = source.pick((0.0, 0.1, -0.15, -0.25)) if slanted and sheet.height == PATCH else 0.0
+        ink, mapping = effects.warp(ink, degrees, slant, 1.0 - 0.15 * source.random.random())
+    return Picture(effects.develop(source, ink, stamps=stamps), sheet.patch_text(mapping))
 
 
 def page(source: Source, document: Document) -> Picture | None:
     """The document on one page of at most 16 x 20 patches, or None where it does not fit."""
-    if len(document.lines) > MOST_ROWS:
+    if not 0 < len(document.lines) <= MOST_ROWS:
         return None
-    path = fonts.choose(source)
-    size = source.between(27, 40)
+    path, size = fonts.choose(source), even(source.between(26, 40))
     most = MOST_COLUMNS * PATCH
     rows = [line_text(line).split("\t") for line in document.lines]
     longest = max(row_width(path, size, row) for row in rows)
     if longest > most - 40:
-        size = int(size * (most - 40) / longest)
+        size = even(size * (most - 40) / longest)
         longest = max(row_width(path, size, row) for row in rows)
     if size < 22 or longest > most - 30:
         return None
-    margin = source.between(14, 40)
-    width = max(round_up(longest + 2 * margin, most), 6 * PATCH)
+    width = max(round_up(longest + 2 * source.between(14, 40), most), 6 * PATCH)
     if source.chance(0.3):
         width = min(most, width + PATCH * source.between(1, 3))
-    pitch = PATCH + source.pick((0, 0, 0, -1, 1, -2, 2))
-    gaps = [spacing(source) for _ in rows]
-    spare = MOST_ROWS * PATCH - int(pitch * len(rows)) - 2 * 12
-    top = source.between(6, max(6, min(spare, 40)))
-    sheet, height = lay_out(source, document, rows, gaps, top, pitch, width, path, size)
     degrees = (source.random.random() * 2 - 1) * 1.5 if source.chance(0.6) else 0.0
-    return finish(source, sheet, degrees, stamps=0.15) if height else None
-
-
-def spacing(source: Source) -> int:
-    """Blank pixels below a line: mostly none, now and then a paragraph."""
-    return source.between(10, 40) if source.chance(0.12) else 0
+    sheet = lay_out(source, document, rows, width, Pen(path, size, math.tan(math.radians(degrees))))
+    return finish(source, sheet, stamps=0.15)
 
 
 def row_width(path: Path, size: int, cells: list[str]) -> float:
@@ -168,41 +187,37 @@ def row_width(path: Path, size: int, cells: list[str]) -> float:
 
 
 def lay_out(
-    source: Source,
-    document: Document,
-    rows: list[list[str]],
-    gaps: list[int],
-    top: int,
-    pitch: int,
-    width: int,
-    path: Path,
-    size: int,
-) -> tuple[Sheet, int]:
-    """Write the rows; gaps are dropped where the page would get too high."""
-    while top + pitch * len(rows) + sum(gaps) > MOST_ROWS * PATCH:
-        if not any(gaps):
-            top = max(0, MOST_ROWS * PATCH - pitch * len(rows))
-            break
-        gaps[max(range(len(gaps)), key=gaps.__getitem__)] = 0
-    height = round_up(top + pitch * len(rows) + sum(gaps), MOST_ROWS * PATCH)
-    sheet = Sheet(width, height)
-    middle = top + pitch / 2
-    margin = source.between(10, 24)
+    source: Source, document: Document, rows: list[list[str]], width: int, pen: Pen
+) -> Sheet:
+    """Write the rows with some blank space between them, as far as the highest page has room."""
+    most = MOST_ROWS * PATCH
+    pitch = PATCH + source.pick((0, 0, 0, -1, 1, -2, 2)) if len(rows) < MOST_ROWS - 1 else PATCH
+    rise = abs(pen.slope) * width / 2
+    spare = most - pitch * len(rows) - 2 * rise
+    top = max(0.0, min(source.between(4, 40), spare)) + rise
+    spare -= top - rise
+    gaps = []
+    for _ in rows:
+        gap = source.between(10, 40) if source.chance(0.12) else 0
+        gaps.append(gap if gap <= spare else 0)
+        spare -= gaps[-1]
+    sheet = Sheet(width, round_up(top + pitch * len(rows) + sum(gaps) + rise, most))
+    middle, margin = top + pitch / 2 - pen.slope * width / 2, source.between(10, 24)
     for cells, align, gap in zip(rows, document.alignments, gaps, strict=True):
-        for text, left in placed(cells, align, width, margin, path, size):
-            sheet.write(text, left, middle, path, size)
+        for text, left in placed(cells, align, width, margin, pen):
+            sheet.write(text, left, middle, pen)
         if source.chance(0.05):
-            line = middle + pitch / 2
-            sheet.pen.line((margin, line, width - margin, line), fill=200, width=source.between(1, 3))
+            thick, ink = source.between(1, 3), source.between(120, 255)
+            sheet.rule(margin, width - margin, middle + pitch / 2, thick, pen.slope, ink)
         middle += pitch + gap
-    return sheet, height
+    return sheet
 
 
 def placed(
-    cells: list[str], align: str, width: int, margin: int, path: Path, size: int
+    cells: list[str], align: str, width: int, margin: int, pen: Pen
 ) -> list[tuple[str, float]]:
     """Where the cells of a row begin: one cell by its alignment, several spread over the width."""
-    widths = [fonts.width(path, size, cell) for cell in cells]
+    widths = [pen.width(cell) for cell in cells]
     if len(cells) == 1:
         free = width - widths[0]
         left = {"left": float(margin), "center": free / 2, "right": free - margin}[align]
