@@ -18,13 +18,15 @@ from typing import Any
 import numpy as np
 
 from flows.store import Store
-from model_onnx.engine import Engine, Request, Result
-from model_onnx.errors import ScanscribeError
+from model_onnx.bundle import Bundle
+from model_onnx.prompt import PromptRenderer
+from model_onnx.sequence import Request, Result
+from pipelines.subtask import Model
 
 _NOT_CONTENT = {"time_limit"}
 
 
-class Interrupted(ScanscribeError):
+class Interrupted(Exception):
     """The run was told to stop; the document is left for the next run."""
 
 
@@ -57,18 +59,31 @@ class Requests:
 
 
 class JournalEngine:
-    """One document's view of the engine. Everything but `submit` is the engine's own."""
+    """One document's view of the engine.
 
-    def __init__(self, engine: Engine, store: Store, key: str, requests: Requests) -> None:
+    interrupted: a request was not answered because the run stops, so the document is not done.
+    """
+
+    def __init__(self, engine: Model, store: Store, key: str, requests: Requests) -> None:
         self._engine, self._store, self._key, self._requests = engine, store, key, requests
+        self.interrupted = False
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._engine, name)
+    @property
+    def bundle(self) -> Bundle:
+        return self._engine.bundle
+
+    @property
+    def renderer(self) -> PromptRenderer:
+        return self._engine.renderer
+
+    @property
+    def provider(self) -> str:
+        return self._engine.provider
 
     def submit(self, request: Request) -> Future[Result]:
         """The remembered answer, or the engine's, which is remembered before it is handed out."""
         if self._requests.stopped:
-            raise Interrupted("the run is stopping")
+            raise self._interrupt()
         name = fingerprint(request)
         answer: Future[Result] = Future()
         if known := self._store.recall(self._key, name):
@@ -87,15 +102,19 @@ class JournalEngine:
         try:
             result = asked.result()
             if result.finish == "cancelled" and self._requests.stopped:
-                raise Interrupted("the run is stopping")
+                raise self._interrupt()
             if result.finish != "cancelled":
                 self._store.remember(self._key, name, encode_result(result))
         except CancelledError:
-            answer.set_exception(Interrupted("the run is stopping"))
+            answer.set_exception(self._interrupt())
         except Exception as error:
             answer.set_exception(error)
         else:
             answer.set_result(result)
+
+    def _interrupt(self) -> Interrupted:
+        self.interrupted = True
+        return Interrupted("the run is stopping")
 
 
 def fingerprint(request: Request) -> str:

@@ -111,7 +111,7 @@ class Store:
 
     @classmethod
     def read(cls, directory: Path) -> Self:
-        """Opens a run to look at, also while it is written. Raises UsageError where there is none"""
+        """Opens a run to look at, also while it is written. Raises UsageError if there is none"""
         path = directory / RUN_DATABASE
         if not path.is_file():
             raise UsageError(
@@ -182,8 +182,10 @@ class Store:
                 (key, reason, message, record),
             )
 
-    def is_finished(self, key: str) -> bool:
-        return bool(self._all("SELECT 1 FROM records WHERE key = ?", key))
+    def status(self, key: str) -> str | None:
+        """The status of a finished key's record."""
+        rows = self._all("SELECT status FROM records WHERE key = ?", key)
+        return str(rows[0][0]) if rows else None
 
     def failure(self, key: str) -> Failure | None:
         rows = self._all("SELECT reason, message, attempts FROM failures WHERE key = ?", key)

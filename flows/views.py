@@ -30,8 +30,7 @@ def dataset(store: Store) -> Iterator[tuple[Row, dict[str, Any]]]:
 
 
 def as_record_of(row: Row, record: dict[str, Any]) -> dict[str, Any]:
-    source = {**record["source"], "path": row.path}
-    return {**record, "id": record_id(row), "source": source}
+    return {"id": record_id(row), **record, "source": {"path": row.path, **record["source"]}}
 
 
 def manifest_row(row: Row) -> dict[str, Any]:

@@ -1,0 +1,313 @@
+"""The plain functions of a run: look at an input, compute its record, account for every one.
+
+Knows no command line, Prefect or file format; a `Procedure` brings the parser and the subtask.
+`look_at` and `compute` are one document's two steps, which `run_folder` repeats with several
+documents in flight: while some wait for the engine, which batches them, the next ones are parsed.
+
+What is computed: an input whose key has no record. A key that failed is tried again by the next run
+when its reason may pass by itself (TRANSIENT) and it failed fewer than ATTEMPTS times; with
+`retry_failed` always.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from traceback import format_tb
+from typing import Any
+
+from flows.account import Observer, Outcome, Silent, Summary, summarise
+from flows.discover import PROBLEMS, Entry, Version, check_same, read_version
+from flows.journal import JournalEngine, Requests
+from flows.store import Failure, Store
+from flows.views import write_views
+from model_onnx.errors import (
+    ConfigError,
+    ConstraintError,
+    EngineClosedError,
+    InputError,
+    ModelError,
+    OutputError,
+    RequestError,
+    ScanscribeError,
+)
+from pipelines.records import Record
+from pipelines.subtask import Model
+
+TRANSIENT = frozenset({"timeout", "memory", "parser_crashed", "cancelled", "internal"})
+ATTEMPTS = 3
+
+_FATAL = (OutputError, ModelError, EngineClosedError, ConfigError)  # they concern every document
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a document costs before it is run. prompt_tokens: an estimate."""
+
+    pages: int = 0
+    audio_seconds: float = 0.0
+    prompt_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Procedure:
+    """One subtask with its options. `parse` and `run` are called from many threads.
+
+    identity: all that decides a record beside the file's bytes (schema, bundle, options ...);
+    parse: raises InputError, in time; run: (model, parsed) -> Record;
+    abandon: ends parsers that are busy, when the run is told to stop.
+    """
+
+    subtask: str
+    identity: Mapping[str, str]
+    parse: Callable[[Entry, Version], Any]
+    run: Callable[[Model, Any], Record]
+    measure: Callable[[Any], Size] = lambda parsed: Size()
+    abandon: Callable[[], None] = lambda: None
+
+    def key(self, sha256: str) -> str:
+        text = json.dumps({"file": sha256, **self.identity}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass
+class Run:
+    """One run in progress. signal: its number once the run was told to stop."""
+
+    store: Store
+    procedure: Procedure
+    engine: Model
+    retry_failed: bool = False
+    limit: int | None = None
+    in_flight: int = 10
+    signal: int | None = None
+    requests: Requests = field(default_factory=Requests)
+    computed: set[str] = field(default_factory=set)  # keys that this run has started
+
+    def stop(self) -> None:
+        if not self.requests.stopped:
+            self.requests.stop()
+            self.procedure.abandon()
+
+
+@dataclass(frozen=True)
+class Job:
+    """A document to compute."""
+
+    entry: Entry
+    version: Version
+    key: str
+
+
+Submit = Callable[[Job], Future[Outcome]]
+
+
+def look_at(run: Run, entry: Entry) -> Job | Outcome:
+    """Hashes an input and looks its key up: what is to be computed, or why nothing is."""
+    try:
+        if entry.problem:
+            raise InputError(PROBLEMS[entry.problem], reason=entry.problem)
+        version = read_version(entry.path)
+    except InputError as error:
+        return _settle(run, entry, error)
+    key = run.procedure.key(version.sha256)
+    status = run.store.status(key)
+    unchanged = status is not None and key not in run.computed
+    run.store.identify(entry.raw, version, key, unchanged=unchanged)
+    if status:
+        return Outcome(entry.shown, status, unchanged=unchanged)
+    failure = run.store.failure(key)
+    if failure and (key in run.computed or not (run.retry_failed or may_pass(failure))):
+        return Outcome(entry.shown, _failed_status(failure.reason), failure.reason)
+    return Job(entry, version, key)
+
+
+def may_pass(failure: Failure) -> bool:
+    """Whether the next run tries a failed key by itself."""
+    return failure.reason in TRANSIENT and failure.attempts < ATTEMPTS
+
+
+def compute(run: Run, job: Job) -> Outcome:
+    """Parses a document, runs the subtask, keeps the result.
+
+    Raises only what concerns every document: OutputError, ModelError, EngineClosedError,
+    ConfigError.
+    """
+    started = time.monotonic()
+    engine = JournalEngine(run.engine, run.store, job.key, run.requests)
+    try:
+        parsed = run.procedure.parse(job.entry, job.version)
+        check_same(job.entry.path, job.version)
+        seconds = time.monotonic() - started
+        record = run.procedure.run(engine, parsed)
+        if engine.interrupted:  # whatever the subtask made of that
+            return Outcome(job.entry.shown, "pending", "interrupted")
+        return _keep(run, job, record, seconds, run.procedure.measure(parsed))
+    except _FATAL:
+        raise
+    except Exception as error:
+        if run.requests.stopped:
+            return Outcome(job.entry.shown, "pending", "interrupted")
+        return _failed(run, job, error)
+
+
+def _failed(run: Run, job: Job, error: Exception) -> Outcome:
+    match error:
+        case InputError(reason="changed" | "vanished" | "unreadable"):
+            return _settle(run, job.entry, error)
+        case InputError():
+            return _fail(run, job, error.reason, str(error))
+        case RequestError():
+            return _fail(run, job, "request", str(error))
+        case ConstraintError():
+            return _fail(run, job, "constraint", str(error))
+        case MemoryError():
+            return _fail(run, job, "memory", "the document needs more memory than there is")
+        case _:
+            return _fail(run, job, "internal", log_unexpected(error))
+
+
+def _keep(run: Run, job: Job, record: Record, seconds: float, size: Size) -> Outcome:
+    timing = record.timing.model_copy(update={"parse_seconds": round(seconds, 3)})
+    text = _to_text(record)
+    if record.status == "failed":
+        reason, _, message = record.reason.partition(": ")
+        return _fail(run, job, reason, message, text)
+    run.store.finish(
+        job.key,
+        status=record.status,
+        reason=record.reason,
+        record=text,
+        timing=timing.model_dump_json(),
+    )
+    return Outcome(
+        job.entry.shown,
+        record.status,
+        record.reason,
+        pages=size.pages,
+        audio_seconds=size.audio_seconds,
+        new_tokens=timing.new_tokens,
+    )
+
+
+def _to_text(record: Record) -> str:
+    """Without what differs between two inputs of the same bytes, or between two runs of one."""
+    fields = {  # a batch's make-up moves the last digits of a probability
+        path: value.model_copy(update={"confidence": round(value.confidence, 4)})
+        for path, value in record.fields.items()
+    }
+    record = record.model_copy(update={"fields": fields})
+    return record.model_dump_json(exclude={"id": True, "timing": True, "source": {"path"}})
+
+
+def _fail(run: Run, job: Job, reason: str, message: str, record: str | None = None) -> Outcome:
+    run.store.fail(job.key, reason, message, record)
+    return Outcome(job.entry.shown, _failed_status(reason), reason)
+
+
+def _failed_status(reason: str) -> str:
+    return "unsupported" if reason == "unsupported" else "failed"
+
+
+def _settle(run: Run, entry: Entry, error: InputError) -> Outcome:
+    unsupported = error.reason in ("unsupported", "symlink_directory")
+    state = "unsupported" if unsupported else "failed"
+    run.store.settle(entry.raw, state=state, reason=error.reason, message=str(error))
+    return Outcome(entry.shown, state, error.reason)
+
+
+def log_unexpected(error: BaseException) -> str:
+    """Logs where an error came from, never its text, which may quote a document. -> a message."""
+    trace = uuid.uuid4().hex[:8]
+    frames = "".join(format_tb(error.__traceback__))
+    _log.error("unexpected %s, trace %s\n%s", type(error).__name__, trace, frames)
+    return f"unexpected {type(error).__name__}, trace {trace}; report it with the log"
+
+
+def run_folder(
+    run: Run,
+    entries: Iterable[Entry],
+    *,
+    observer: Observer | None = None,
+    submit: Submit | None = None,
+    about: Mapping[str, str] | None = None,
+) -> Summary:
+    """Computes what is missing, writes the two views, returns an account that adds up.
+
+    submit: how a document is started (default: threads, `run.in_flight` of them). Raises
+    OutputError and ModelError; what was finished stays, and the views are written if they can be.
+    """
+    entries = list(entries)
+    observer = observer or Silent()
+    run.store.begin(
+        entries, {"subtask": run.procedure.subtask, **run.procedure.identity, **(about or {})}
+    )
+    observer.started(len(entries))
+    try:
+        with ThreadPoolExecutor(run.in_flight, thread_name_prefix="document") as threads:
+            start = submit or (lambda job: threads.submit(compute, run, job))
+            try:
+                _Driver(run, observer, start).drive(entries)
+            except BaseException:
+                run.stop()  # lets the threads end, which the pool waits for
+                raise
+    except BaseException:
+        _write_what_there_is(run.store)
+        raise
+    write_views(run.store, run.store.directory)
+    return summarise(run.store, len(entries), run.signal)
+
+
+def _write_what_there_is(store: Store) -> None:
+    try:
+        write_views(store, store.directory)
+    except ScanscribeError as error:  # the error that brought us here says what to do
+        _log.warning("%s", error)
+
+
+class _Driver:
+    """Keeps `in_flight` documents going until all are done or the run is told to stop."""
+
+    def __init__(self, run: Run, observer: Observer, submit: Submit) -> None:
+        self._run, self._observer, self._submit = run, observer, submit
+        self._working: dict[Future[Outcome], str] = {}
+        self._twins: list[Entry] = []  # the same bytes are in flight
+
+    def drive(self, entries: list[Entry]) -> None:
+        self._start(entries)
+        self._collect(0)
+        self._start(self._twins)  # now their key has a result, or may be tried
+        self._collect(0)
+
+    def _start(self, entries: list[Entry]) -> None:
+        for entry in entries:
+            if self._run.signal:
+                return
+            job = look_at(self._run, entry)
+            if isinstance(job, Outcome):
+                self._observer.finished(job)
+            elif job.key in self._working.values():
+                self._twins.append(entry)
+            elif self._run.limit is not None and len(self._run.computed) >= self._run.limit:
+                self._observer.finished(Outcome(entry.shown, "pending", "limit"))
+            else:
+                self._run.computed.add(job.key)
+                self._working[self._submit(job)] = job.key
+                self._collect(self._run.in_flight - 1)
+
+    def _collect(self, at_most: int) -> None:
+        while len(self._working) > at_most:
+            done, _ = wait(self._working, timeout=0.25, return_when=FIRST_COMPLETED)
+            for future in done:
+                del self._working[future]
+                self._observer.finished(future.result())
+            self._observer.waiting()
+            if self._run.signal:
+                self._run.stop()
