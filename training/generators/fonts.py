@@ -72,5 +72,9 @@ def width(path: Path, size: int, text: str) -> float:
 
 
 def choose(source: Source, typewriter: float = 0.35) -> Path:
-    """A font of the split, of typewriter kind with the given probability."""
-    return source.pick(paths(source.split, source.chance(typewriter)))
+    """A font of the split, of typewriter kind with the given probability, seldom slanted."""
+    options = paths(source.split, source.chance(typewriter))
+    path = source.pick(options)
+    if ("Italic" in path.name or "Oblique" in path.name) and source.chance(0.75):
+        path = source.pick(options)
+    return path

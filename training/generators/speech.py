@@ -1,0 +1,127 @@
+"""Synthetic speech: sentences, numbers and dictation read out by espeak-ng in many voices.
+
+Clips are made once and kept in a folder, since a call of espeak-ng costs as much as training on its clip.
+`python -m training.generators.speech --clips 20000` fills the folder; a clip that is not there yet is
+made when it is asked for. Files are named by what is said and by whom, so a folder never gets stale.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import os
+import random
+import re
+import shutil
+import subprocess
+import tempfile
+import wave
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import soxr
+
+from training.generators import audio, dictation, prompts, prose, words
+from training.generators.words import Source, Split
+
+FOLDER = Path.home() / ".cache" / "scanscribe" / "speech"
+CLIPS: dict[Split, int] = {"train": 20_000, "heldout": 400}
+ACCENTS = ("en-us", "en-gb", "en-us", "en-gb", "en-gb-x-rp", "en-gb-scotland", "en-gb-x-gbclan", "en-029", "en-us-nyc")
+VARIANTS = ("", "", "+m1", "+m2", "+m3", "+m4", "+m6", "+m7", "+m8", "+f1", "+f2", "+f3", "+f5", "+klatt", "+klatt2")
+HELD_OUT_VOICES = ("en-us+m5", "en-gb+f4", "en-gb-x-gbcwmd", "en-gb+klatt3", "en-us+f4")
+SAID = re.compile(r"[a-z0-9']+")
+BROKEN_OFF = re.compile(r"\b[A-Za-z]+- ")  # a stutter, which espeak-ng would spell
+
+
+def available() -> bool:
+    return shutil.which("espeak-ng") is not None
+
+
+def phrase(source: Source) -> str:
+    """What is said: lower-case words and digits, without punctuation."""
+    draw = source.random.random()
+    if draw < 0.45:
+        text = sayable(source)
+    elif draw < 0.6:
+        text = BROKEN_OFF.sub("", dictation.spoken(source, sayable(source)))
+    elif draw < 0.72:
+        text = " ".join(source.pick("0123456789") for _ in range(source.between(1, 6)))
+    elif draw < 0.82:
+        text = " ".join(str(source.between(0, source.pick((20, 99, 999)))) for _ in range(source.between(1, 3)))
+        text = f"{source.pick(prose.NOUNS)} {text} {source.pick(prose.NOUNS)}"
+    else:
+        text = " ".join(words.word(source) for _ in range(source.between(1, 5)))
+    return " ".join(SAID.findall(text.lower().replace("-", " ")))
+
+
+def sayable(source: Source) -> str:
+    """A sentence whose spelling can be heard: no codes, amounts or invented names."""
+    while True:
+        template = source.own(prose.TEMPLATES)
+        if any(f"{{{name}}}" in template for name in ("phone", "identifier", "amount", "clock", "company", "date")):
+            continue
+        return prose.fill(source, template.replace("{person}", source.own(words.FIRST_NAMES)))
+
+
+def voice(source: Source) -> tuple[str, int, int]:
+    """Voice name, words a minute, pitch."""
+    name = source.pick(ACCENTS) + source.pick(VARIANTS)
+    if source.split == "heldout":
+        name = source.pick(HELD_OUT_VOICES)
+    return name, source.between(125, 195), source.between(30, 70)
+
+
+def say(text: str, name: str, speed: int, pitch: int) -> np.ndarray:
+    """The text as espeak-ng reads it, float32 [T] at 16 kHz."""
+    command = ["espeak-ng", "-v", name, "-s", str(speed), "-p", str(pitch), "--stdout", text]
+    sound = subprocess.run(command, check=True, capture_output=True).stdout
+    with wave.open(io.BytesIO(sound)) as clip:
+        rate, count = clip.getframerate(), (len(sound) - 44) // 2
+        samples = np.frombuffer(clip.readframes(count), np.int16).astype(np.float32) / 32768
+    return np.asarray(soxr.resample(samples, rate, audio.RATE), np.float32)
+
+
+def clip(number: int, split: Split, folder: Path = FOLDER) -> tuple[str, np.ndarray]:
+    """A clip of the bank and its text; float32 [T] at 16 kHz."""
+    source = Source(random.Random(f"clip:{split}:{number}"), split)
+    text = phrase(source)
+    spoken_by = voice(source)
+    key = hashlib.sha256(repr((text, spoken_by)).encode()).hexdigest()
+    path = folder / key[:2] / f"{key[2:26]}.npy"
+    if path.is_file():
+        return text, np.load(path).astype(np.float32) / 32768
+    samples = say(text, *spoken_by)
+    keep(path, samples)
+    return text, samples
+
+
+def keep(path: Path, samples: np.ndarray) -> None:
+    """Write the clip so that another process sees either nothing or all of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
+        np.save(file, np.clip(samples * 32768, -32768, 32767).astype(np.int16))
+    os.replace(file.name, path)
+
+
+def speech(source: Source) -> tuple[str, str, np.ndarray]:
+    """Instruction, answer, samples."""
+    text, samples = clip(source.between(0, CLIPS[source.split] - 1), source.split)
+    return prompts.SPEECH, text, audio.record(source, samples)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
+    parser.add_argument("--out", type=Path, default=FOLDER)
+    parser.add_argument("--clips", type=int, default=CLIPS["train"])
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    with ThreadPoolExecutor(arguments.threads) as pool:
+        for split, count in (("heldout", CLIPS["heldout"]), ("train", arguments.clips)):
+            for _ in pool.map(lambda number: clip(number, split, arguments.out), range(count)):  # noqa: B023
+                pass
+
+
+if __name__ == "__main__":
+    main()
