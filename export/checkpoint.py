@@ -1,4 +1,4 @@
-"""Safetensors shards as a stream of arrays. Knows no architecture: only files, names, types, shapes.
+"""Safetensors shards as a stream of arrays. Knows no architecture: files, names, types, shapes.
 
 The files are read with plain reads, front to back and once, not memory-mapped: mapped pages would
 count as resident memory, and the same pass gives the hash of every file.

@@ -236,8 +236,8 @@ def _round_to_codes(
 
 def _pack_codes(codes: FloatArray, bits: int) -> npt.NDArray[np.uint8]:
     """Whole numbers [size, blocks] -> bytes [size * bits / 8, blocks]."""
-    unsigned = (codes + 2.0 ** (bits - 1)).astype(np.uint8)
-    return unsigned if bits == 8 else unsigned[0::2] | (unsigned[1::2] << 4)
+    unsigned: npt.NDArray[np.uint8] = (codes + 2.0 ** (bits - 1)).astype(np.uint8)
+    return unsigned if bits == 8 else unsigned[0::2] | (unsigned[1::2] * np.uint8(16))
 
 
 def unpack(arrays: tuple[npt.NDArray[Any], ...], weight: Weight, target: Target) -> FloatArray:

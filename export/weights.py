@@ -31,11 +31,12 @@ TABLE = "embed_tokens.weight"
 
 # Spellings of one weight: the published files, transformers in memory, text-only checkpoints.
 _SPELLINGS = (
-    (r"^(model\.language_model\.|language_model\.model\.|model\.(?=layers\.|embed_tokens|norm))", ""),
+    (r"^(model\.language_model|language_model\.model)\.", ""),
+    (r"^model\.(?=layers\.|embed_tokens|norm)", ""),
     (r"^model\.embed_vision\.(?=patch_|pos_)", "vision_embedder."),
     (r"^model\.vision_embedder\.", "vision_embedder."),
     (r"^model\.(embed_vision|embed_audio)\.(multimodal_embedder\.)?", r"\1."),
-)  # fmt: skip
+)
 
 # In a checkpoint but not in the graphs. lm_head is the embedding table again (the config is tied).
 _SKIPPED = {"lm_head.weight"}

@@ -257,7 +257,7 @@ class _WeightFiles:
 
     def write(self, name: str, offset: int, array: npt.NDArray[Any]) -> None:
         """Puts an array at `offset` bytes inside the part's place."""
-        location, data = self._locations[name], memoryview(array.reshape(-1).view(np.uint8))
+        location, data = self._locations[name], array.reshape(-1).view(np.uint8).data
         assert offset + len(data) <= location.bytes, f"{name}: {len(data)} bytes at {offset}"
         while data:
             place = location.offset + offset
