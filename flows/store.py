@@ -236,7 +236,7 @@ class Store:
         rows = self._all("SELECT record FROM failures WHERE key = ? AND record NOT NULL", key)
         return dict(json.loads(rows[0][0])) if rows else None
 
-    def mean_timing(self) -> dict[str, float]:
+    def timings(self) -> dict[str, float]:
         """Sums of the timings of all records, and their number as `records`."""
         rows = self._all(
             "SELECT name, value FROM (SELECT 'records' AS name, count(*) AS value "
