@@ -22,7 +22,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 from rapidfuzz.distance import Levenshtein
 
-Refusal = Literal["", "protected", "edit_cap", "added", "dropped", "lines"]
+Refusal = Literal["", "protected", "unsure", "edit_cap", "added", "dropped", "lines"]
 
 # Letters then digits (AB12, INV-204) or digits then letters (12A): an identifier in capitals.
 _IDENTIFIER = re.compile(r"[A-Z]{1,5}[-/#.:]?\d{2,}[\w/.-]*|\d{2,}[-/]?[A-Z]{1,3}")
@@ -83,22 +83,34 @@ def protected_words(words: list[str]) -> list[str]:
     return [word.strip(_EDGE) for word in words if protected(word)]
 
 
-def guard(before: str, after: str, policy: Policy) -> Guarded:
-    """`before` with those edits of `after` that the policy allows. Pure."""
-    parts, edits, line = [], [], 0
+def guard(
+    before: str,
+    after: str,
+    policy: Policy,
+    *,
+    sure: Callable[[int, int], bool] = lambda start, end: True,
+) -> Guarded:
+    """`before` with those edits of `after` that the policy allows. Pure.
+
+    sure: whether the model was sure of after[start:end].
+    """
+    parts: list[str] = []
+    edits: list[Edit] = []
+    line = at = 0
     for old, new in _pieces(before, after):
+        chosen = old
         if _differ(old, new, policy):
-            edit = Edit(
-                line=line,
-                before=old.strip(" "),
-                after=new.strip(" "),
-                refused=_judge(old, new, policy),
+            refused = _judge(old, new, policy)
+            if not refused and not sure(at, at + len(new)):
+                refused = "unsure"
+            edits.append(
+                Edit(line=line, before=old.strip(" "), after=new.strip(" "), refused=refused)
             )
-            edits.append(edit)
-            parts.append(old if edit.refused else _spaced(old, new, policy))
-        else:
-            parts.append(old)
-        line += old.count("\n")
+            chosen = old if refused else _spaced(old, new, policy)
+        if parts and parts[-1] and chosen.strip() and not parts[-1][-1].isspace():
+            parts.append(" ")  # pieces never merge into a new word
+        parts.append(chosen)
+        line, at = line + old.count("\n"), at + len(new)
     return _capped(before, "".join(parts), edits, policy)
 
 

@@ -7,28 +7,36 @@ decides the status.
     record.status   ok         everything held
                     review     a low confidence, a value that stands nowhere, a failed check
                     truncated  a budget ended the answer; what was finished is kept
-                    failed     no output; `reason` says why
+                    failed     no output
+
+`record.reason` names the checks that failed (one stable word for a failed record), and
+`record.checks` explains them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import BaseModel, ValidationError
 
 from model_onnx.bundle import Bundle
 from model_onnx.constrain import Constraint, FreeText
-from model_onnx.engine import Request, Result
 from model_onnx.errors import InputError, RequestError
 from model_onnx.prompt import Part, PromptRenderer, Turn
 from pipelines.items import Item
 from pipelines.records import Check, FieldValue, ModelInfo, Record, Status, Timing
 from pipelines.spans import TokenMap
+
+if TYPE_CHECKING:  # importing a subtask for its prompt does not load the runtime
+    from model_onnx.engine import Request, Result
+
+_IN_FLIGHT = 64  # requests of one item; each strip of a page holds up to 0.7 MB of patches
 
 
 class Model(Protocol):
@@ -68,13 +76,17 @@ class Habits:
     """What the model of a bundle was made for: `pipeline` in its generation_config.json.
 
     evidence_characters: longer evidence is cut to a digest (None: never);
-    fields_per_request: top-level fields asked for at once (None: all).
+    fields_per_request: top-level fields asked for at once (None: all);
+    block_lines: most lines of a text that is corrected at once;
+    tag_characters: how much of a text decides its label.
     """
 
     context_tokens: int
     reading: Literal["strips", "page"] = "strips"
     evidence_characters: int | None = None
     fields_per_request: int | None = None
+    block_lines: int | None = None
+    tag_characters: int | None = None
 
     @classmethod
     def of(cls, bundle: Bundle) -> Habits:
@@ -140,18 +152,31 @@ class Work:
     def context_tokens(self) -> int:
         return self.options.context_tokens or self.habits.context_tokens
 
-    def ask(self, asks: Sequence[Ask]) -> list[Reply]:
-        """All at once, so that the engine decodes them as one batch. Raises what the engine raises,
-        after the others of the batch were cancelled."""
-        futures = [self.model.submit(self._request(ask)) for ask in asks]
+    def ask(self, asks: Iterable[Ask]) -> list[Reply]:
+        """Answers in order. Up to 64 requests are under way at once, so that the engine decodes
+        them as a batch; `asks` is consumed as they finish. Raises what the engine raises, after the
+        others were cancelled."""
+        waiting: deque[Future[Result]] = deque()
+        replies: list[Reply] = []
         try:
-            results = [future.result() for future in futures]
+            for ask in asks:
+                waiting.append(self.model.submit(self._request(ask)))
+                if len(waiting) == _IN_FLIGHT:
+                    replies.append(self._receive(waiting))
+            while waiting:
+                replies.append(self._receive(waiting))
         except BaseException:
-            for future in futures:
+            for future in waiting:
                 future.cancel()
             raise
-        self.results += results
-        return [_reply(result) for result in results]
+        return replies
+
+    def _receive(self, waiting: deque[Future[Result]]) -> Reply:
+        result = waiting[0].result()
+        waiting.popleft()
+        self.results.append(result)
+        tokens = TokenMap.of(result.text, result.pieces, result.logprobs)
+        return Reply(result.text.strip(), tokens, result)
 
     def room(self, ask: Ask) -> int:
         """Tokens left in the context after the prompt and the answer's budget; negative: too long."""
@@ -162,6 +187,8 @@ class Work:
         return len(self.model.renderer.encode_text(text))
 
     def _request(self, ask: Ask) -> Request:
+        from model_onnx.engine import Request
+
         return Request(
             prompt=self.model.renderer.render(_turns(ask)),
             constraint=ask.constraint,
@@ -184,11 +211,6 @@ class Work:
 
 def _turns(ask: Ask) -> tuple[Turn, Turn]:
     return Turn("system", (ask.instruction,)), Turn("user", ask.parts)
-
-
-def _reply(result: Result) -> Reply:
-    tokens = TokenMap.of(result.text, result.pieces, result.logprobs)
-    return Reply(result.text.strip(), tokens, result)
 
 
 @dataclass(frozen=True)
@@ -229,49 +251,63 @@ def run(model: Model, subtask: Subtask, item: Item, *, options: Options | None =
         answer = subtask.answer(work, item)
         output = subtask.output.model_validate(answer.output)
     except InputError as error:
-        return _record(work, subtask, item, None, "failed", f"{error.reason}: {error}")
+        return _failed(work, subtask, item, error.reason, str(error))
     except RequestError as error:
-        return _record(work, subtask, item, None, "failed", f"request: {error}")
+        return _failed(work, subtask, item, "request", str(error))
     except ValidationError as error:
-        return _record(work, subtask, item, None, "failed", f"validation: {_brief(error)}")
-    checks = answer.checks + tuple(check(output, item) for check in subtask.checks)
-    answer = Answer(output, answer.fields, checks, answer.truncated)
-    status, reason = _status(answer, work.options)
-    return _record(work, subtask, item, answer, status, reason)
+        return _failed(work, subtask, item, "validation", _brief(error))
+    checks = (
+        *answer.checks,
+        *(check(output, item) for check in subtask.checks),
+        _confident(answer.fields, work.options.minimum_confidence),
+        Check(
+            name="truncated",
+            passed=not answer.truncated,
+            reason="a budget ended the answer; raise new_tokens or split the item",
+        ),
+    )
+    return _record(work, subtask, item, Answer(output, answer.fields, checks, answer.truncated))
 
 
-def _status(answer: Answer, options: Options) -> tuple[Status, str]:
-    if answer.truncated:
-        return "truncated", "truncated: a budget ended the answer; raise new_tokens or split the item"
-    unsure = [p for p, f in answer.fields.items() if f.confidence < options.minimum_confidence]
-    failed = [f"{check.name}: {check.reason}" for check in answer.checks if not check.passed]
-    reasons = [f"low_confidence: {', '.join(unsure)}"] if unsure else []
-    reasons += failed
-    return ("review", "; ".join(reasons)) if reasons else ("ok", "")
+def _confident(fields: dict[str, FieldValue], minimum: float) -> Check:
+    unsure = [path or "output" for path, field in fields.items() if field.confidence < minimum]
+    return Check(
+        name="low_confidence", passed=not unsure, reason=f"{', '.join(unsure)} below {minimum:g}"
+    )
 
 
 def _brief(error: ValidationError) -> str:
     """Which fields and what is wrong with them; never what the document says."""
     parts = [f"{'.'.join(map(str, e['loc']))} ({e['type']})" for e in error.errors()[:5]]
-    return ", ".join(parts)
+    return f"the answer is not of the output type: {', '.join(parts)}"
+
+
+def _failed(work: Work, subtask: Subtask, item: Item, reason: str, message: str) -> Record:
+    check = Check(name=reason, passed=False, reason=message)
+    return _record(work, subtask, item, Answer({}, checks=(check,)), failed=True)
 
 
 def _record(
-    work: Work, subtask: Subtask, item: Item, answer: Answer | None, status: Status, reason: str
+    work: Work, subtask: Subtask, item: Item, answer: Answer, *, failed: bool = False
 ) -> Record:
     info = ModelInfo(
         bundle=work.model.bundle.sha256, provider=work.model.provider, prompt_version=subtask.prompt
     )
+    reasons = [check.name for check in answer.checks if not check.passed]
+    status: Status = "review" if reasons else "ok"
+    if failed or answer.truncated:
+        status = "failed" if failed else "truncated"
     return Record(
         id=_identity(subtask, item, info),
         source=item.source,
         subtask=subtask.name,
         schema_name=subtask.schema_name,
-        output=answer.output if answer else None,
-        fields=answer.fields if answer else {},
-        checks=answer.checks if answer else (),
+        output=None if failed else answer.output,
+        fields=answer.fields,
+        checks=tuple(check if not check.passed else check.model_copy(update={"reason": ""})
+                     for check in answer.checks),
         status=status,
-        reason=reason,
+        reason=", ".join(dict.fromkeys(reasons)),
         model=info,
         timing=work.timing(item.parse_seconds),
     )

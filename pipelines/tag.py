@@ -13,6 +13,17 @@ Worked example, labels invoice, letter, receipt:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+
+from pydantic import BaseModel, ConfigDict
+
+from model_onnx.constrain import Choices
+from model_onnx.errors import ConfigError
+from pipelines import transcribe
+from pipelines.evidence import joined
+from pipelines.items import Item
+from pipelines.records import FieldValue, Grounding
+from pipelines.subtask import Answer, Ask, Subtask, Work
 
 PROMPT_VERSION = "tag-1"
 
@@ -20,3 +31,43 @@ PROMPT_VERSION = "tag-1"
 def instruction(labels: Sequence[str]) -> str:
     """The system turn."""
     return "\n".join(["Choose the label that fits:", *labels])
+
+
+class Tags(BaseModel):
+    """labels: the chosen ones, the most probable first; probabilities: of every label, sum 1."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    label: str
+    labels: tuple[str, ...]
+    probabilities: dict[str, float]
+
+
+def subtask(labels: Sequence[str], *, several: bool = False) -> Subtask:
+    """several: all labels that are at least half as probable as the best one. Raises ConfigError."""
+    names = tuple(labels)
+    if len(set(names)) < 2 or len(set(names)) != len(names) or not all(n.strip() for n in names):
+        raise ConfigError(f"got labels {list(names)}, expected two or more different ones")
+    key = f"{','.join(names)}{'+' if several else ''}"
+    return Subtask("tag", PROMPT_VERSION, Tags, partial(_answer, names, several), schema_name=key)
+
+
+def _answer(labels: tuple[str, ...], several: bool, work: Work, item: Item) -> Answer:
+    reading = transcribe.evidence(work, item)
+    text = joined(reading.lines)[: work.habits.tag_characters]
+    ask = Ask(instruction(labels), (text,), Choices(labels), new_tokens=64)
+    while work.room(ask) < 0 and len(text) > 1:
+        text = text[: len(text) * 3 // 4]
+        ask = Ask(ask.instruction, (text,), ask.constraint, new_tokens=64)
+    [reply] = work.ask([ask])
+    probabilities = reply.result.choice_probabilities or {reply.text: 1.0}
+    ranked = sorted(labels, key=lambda label: -probabilities.get(label, 0.0))
+    best = probabilities.get(ranked[0], 0.0)
+    chosen = [name for name in ranked if several and probabilities.get(name, 0.0) >= best / 2]
+    tags = Tags(
+        label=ranked[0],
+        labels=tuple(chosen or ranked[:1]),
+        probabilities={label: probabilities.get(label, 0.0) for label in labels},
+    )
+    field = FieldValue(value=tags.label, confidence=best, grounding=Grounding(status="none"))
+    return Answer(tags, {"label": field}, (reading.check,), reading.truncated)

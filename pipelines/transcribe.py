@@ -12,11 +12,26 @@ Worked example, recording:
     system  Transcribe the following speech segment. Only output the transcription, ...
     user    <audio>
     model   seven three nine
+
+A page is read as strips of one line each, or whole, as `Options.reading` says. A recording is read
+clip by clip; a segment is a clip.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from model_onnx.errors import InputError
+from model_onnx.prompt import Audio, Image
+from pipelines.evidence import Line, lines_of
+from pipelines.items import Item
+from pipelines.pages import line_strips
+from pipelines.records import Box, Check, FieldValue, Grounding, Span, Word
+from pipelines.subtask import Answer, Ask, Reply, Subtask, Work
 
 PROMPT_VERSION = "transcribe-1"
 
@@ -25,8 +40,163 @@ _INSTRUCTIONS = {
     "speech": "Transcribe the following speech segment. Only output the transcription, "
     "with no newlines. Write digits for numbers.",
 }
+_STRIP_TOKENS = 160  # a line; a strip of 24 patches holds about 70 characters
 
 
 def instruction(kind: Literal["page", "speech"]) -> str:
     """The system turn. A line strip is a page with one line."""
     return _INSTRUCTIONS[kind]
+
+
+class Segment(BaseModel):
+    """One stretch of speech. start, end: seconds from the start of the recording."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    start: float
+    end: float
+    text: str
+
+
+class Transcript(BaseModel):
+    """text: pages are parted by an empty line; segments: of a recording, in order."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    text: str
+    segments: tuple[Segment, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read from pixels or sound. unread: strips or clips whose answer was thrown away."""
+
+    lines: tuple[Line, ...]
+    unread: int = 0
+    truncated: bool = False
+
+    @property
+    def check(self) -> Check:
+        return Check(
+            name="unread",
+            passed=not self.unread,
+            reason=f"{self.unread} lines or clips gave no usable text",
+        )
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a request's text will stand. whole: a page, whose lines it holds."""
+
+    page: int | None = None
+    box: Box | None = None
+    span: Span | None = None
+    whole: bool = False
+
+
+def evidence(work: Work, item: Item, *, pixels: bool = False) -> Reading:
+    """The item's lines: its own words, or what the model reads where a page has none.
+
+    pixels: read the pages even where they have words from character recognition (never where they
+    have a text layer). Raises InputError with reason `empty` when there is nothing.
+    """
+    parts: list[_Place | tuple[Line, ...]] = [item.text_lines]
+    replies = iter(work.ask(_asks(work, item, pixels, parts)))
+    read = [_read(part, next(replies)) if isinstance(part, _Place) else Reading(part) for part in parts]
+    whole = Reading(
+        tuple(line for reading in read for line in reading.lines),
+        sum(reading.unread for reading in read),
+        any(reading.truncated for reading in read),
+    )
+    if not whole.lines:
+        raise InputError(
+            "got no words from this item, expected some; it is blank, silent or not readable",
+            reason="empty",
+        )
+    return whole
+
+
+def _asks(
+    work: Work, item: Item, pixels: bool, parts: list[_Place | tuple[Line, ...]]
+) -> Iterator[Ask]:
+    """What has to be read. Notes in `parts` where each answer belongs among the known lines."""
+    strips = (work.options.reading or work.habits.reading) == "strips"
+    page_of_lines = instruction("page")
+    for page in item.pages:
+        if page.words and not (pixels and page.recognised):
+            parts.append(lines_of(page.words))
+        elif strips:
+            for strip in line_strips(page):
+                parts.append(_Place(page.number, strip.box))
+                yield Ask(page_of_lines, (Image(strip.pixels, None),), new_tokens=_STRIP_TOKENS)
+        else:
+            parts.append(_Place(page.number, whole=True))
+            yield Ask(page_of_lines, (Image(page.image, work.options.soft_tokens),))
+    for clip in item.clips:
+        parts.append(_Place(span=clip.span))
+        yield Ask(
+            instruction("speech"), (Audio(clip.samples),), new_tokens=_clip_tokens(clip.seconds)
+        )
+
+
+def _read(place: _Place, reply: Reply) -> Reading:
+    """An empty strip is a rule or a speck; an empty page or clip is reported."""
+    if reply.looped or (reply.truncated and not place.whole):
+        return Reading((), 1)
+    if not reply.text:
+        return Reading((), int(place.box is None))
+    texts = reply.text.split("\n") if place.whole else [reply.text]
+    lines = [
+        Line(
+            tuple(Word(text=w, page=place.page, box=place.box, span=place.span) for w in words),
+            reply.confidence,
+        )
+        for text in texts
+        if (words := text.split())
+    ]
+    return Reading(tuple(lines), truncated=reply.truncated)
+
+
+def _clip_tokens(seconds: float) -> int:
+    """Fast speech has 25 characters a second, and a token may be one character."""
+    return 32 + round(32 * seconds)
+
+
+def answer(work: Work, item: Item) -> Answer:
+    """Text layers are copied, everything else is read."""
+    reading = evidence(work, item, pixels=True)
+    return Answer(
+        Transcript(text=_text(reading.lines), segments=_segments(reading.lines)),
+        {f"lines[{at}]": _field(line) for at, line in enumerate(reading.lines)},
+        (reading.check,),
+        reading.truncated,
+    )
+
+
+def _text(lines: Sequence[Line]) -> str:
+    """Lines, with an empty line where a new page begins; clips are joined by spaces."""
+    parts: list[str] = []
+    for before, line in zip([None, *lines], lines, strict=False):
+        if before is not None:
+            clip = line.words[0].span is not None and line.page is None
+            parts.append(" " if clip else "\n" if before.page == line.page else "\n\n")
+        parts.append(line.text)
+    return "".join(parts)
+
+
+def _segments(lines: Sequence[Line]) -> tuple[Segment, ...]:
+    spans = [(line.words[0].span, line.text) for line in lines]
+    return tuple(Segment(start=span[0], end=span[1], text=text) for span, text in spans if span)
+
+
+def _field(line: Line) -> FieldValue:
+    first, boxes = line.words[0], [word.box for word in line.words if word.box]
+    box = None
+    if boxes:
+        box = (min(b[0] for b in boxes), min(b[1] for b in boxes),
+               max(b[2] for b in boxes), max(b[3] for b in boxes))  # fmt: skip
+    place = Grounding(status="exact", page=first.page, box=box, span=first.span)
+    return FieldValue(value=line.text, confidence=line.confidence, grounding=place)
+
+
+SUBTASK = Subtask("transcribe", PROMPT_VERSION, Transcript, answer)

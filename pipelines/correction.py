@@ -1,0 +1,124 @@
+"""What `clean` and `repair` share: a text goes through the model block by block, under the guard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict
+
+from model_onnx.errors import InputError
+from pipelines.evidence import blocks
+from pipelines.guard import Edit, Policy, guard
+from pipelines.records import Check
+from pipelines.subtask import Ask, Reply, Work
+
+# An edit is applied when the model's probability of the piece is at least this.
+EDIT_CONFIDENCE = 0.5
+
+
+class Corrected(BaseModel):
+    """text: corrected; edits: the diff, applied and refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    text: str
+    edits: tuple[Edit, ...] = ()
+
+
+@dataclass(frozen=True)
+class Correction:
+    """One text's way through the model. kept: blocks whose answer was thrown away, with the reason."""
+
+    text: str
+    edits: tuple[Edit, ...]
+    confidence: float
+    truncated: bool
+    kept: tuple[str, ...]
+
+
+def correct(work: Work, texts: Sequence[str], instruction: str, policy: Policy) -> list[Correction]:
+    """Corrects each text by itself; all blocks of all texts are asked for at once.
+
+    A block whose answer is empty, cut off or a loop stays as it is. Raises InputError when all
+    texts are blank.
+    """
+    if not any(text.strip() for text in texts):
+        raise InputError("got no text, expected some; is it a scan? then use transcribe", reason="empty")
+    cut = [list(blocks(text, _fits(work, instruction))) for text in texts]
+    asks = [_ask(work, instruction, block) for parts in cut for block, _ in parts if block.strip()]
+    replies = iter(work.ask(asks))
+    return [_assemble(parts, replies, policy) for parts in cut]
+
+
+def _fits(work: Work, instruction: str) -> Callable[[str], bool]:
+    most = work.habits.block_lines
+
+    def fits(block: str) -> bool:
+        if most is not None and block.count("\n") >= most:
+            return False
+        return work.room(_ask(work, instruction, block)) >= 0
+
+    return fits
+
+
+def _ask(work: Work, instruction: str, block: str) -> Ask:
+    """The answer may be a third longer than the block."""
+    return Ask(instruction, (block,), new_tokens=work.count(block) * 4 // 3 + 16, draft=block)
+
+
+def _assemble(parts: list[tuple[str, str]], replies: Iterator[Reply], policy: Policy) -> Correction:
+    text, line = "", 0
+    edits: list[Edit] = []
+    confidences: list[float] = []
+    kept: list[str] = []
+    truncated = False
+    for block, behind in parts:
+        if block.strip():
+            reply = next(replies)
+            truncated |= reply.truncated
+            if problem := unusable(reply, block):
+                kept.append(problem)
+            else:
+                done = guard(block, reply.text, policy, sure=_sure(reply))
+                edits += [e.model_copy(update={"line": e.line + line}) for e in done.edits]
+                confidences.append(reply.confidence)
+                text, line = text + done.text + behind, line + (block + behind).count("\n")
+                continue
+        text, line = text + block + behind, line + (block + behind).count("\n")
+    confidence = min(confidences, default=0.0)
+    return Correction(text, tuple(edits), confidence, truncated, tuple(kept))
+
+
+def unusable(reply: Reply, source: str) -> str:
+    """Why an answer is thrown away, or "". source: a text that may itself repeat."""
+    if not reply.text:
+        return "empty"
+    if reply.result.finish == "loop" or (reply.looped and reply.text[-24:] not in source):
+        return "loop"
+    return "truncated" if reply.truncated else ""
+
+
+def _sure(reply: Reply) -> Callable[[int, int], bool]:
+    """Offsets count from the stripped text's start."""
+    text = reply.tokens.text
+    shift = len(text) - len(text.lstrip())
+
+    def sure(start: int, end: int) -> bool:
+        end = max(start + 1, end)
+        return reply.tokens.probability(start + shift, end + shift) >= EDIT_CONFIDENCE
+
+    return sure
+
+
+def checks(corrections: Sequence[Correction]) -> tuple[Check, ...]:
+    """Refused edits by reason, and blocks that stayed as they were."""
+    refused = [edit.refused for done in corrections for edit in done.edits if edit.refused]
+    kept = [reason for done in corrections for reason in done.kept]
+    numbers = refused.count("protected")
+    others = len(refused) - numbers
+    return (
+        Check(name="protected", passed=not numbers, reason=f"{numbers} edits of numbers refused"),
+        Check(name="refused", passed=not others, reason=f"{others} other edits refused"),
+        Check(name="kept", passed=not kept, reason=f"blocks left as they were: {', '.join(kept)}"),
+    )

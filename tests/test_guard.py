@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.clean import POLICY as CLEAN
+from pipelines.guard import Policy, guard, protected, protected_words
+from pipelines.repair import POLICY as REPAIR
+
+WORDS = st.sampled_from(
+    ["the", "tbe", "wi11", "12.50", "12.5O", "2024-01-05", "AB12", "T0TAL", "sum", "~", "16", "no",
+     "scratch", "that", "um", "comma", "l0:30", "X", "ends.", "(7)"]
+)  # fmt: skip
+TEXTS = st.lists(st.tuples(WORDS, st.sampled_from([" ", "  ", "\n"])), max_size=12).map(
+    lambda parts: "".join(word + space for word, space in parts)
+)
+
+
+def refusals(before: str, after: str, policy: Policy = CLEAN) -> list[str]:
+    return [edit.refused for edit in guard(before, after, policy).edits]
+
+
+def test_letters_are_corrected_and_numbers_are_not() -> None:
+    done = guard("Tbe sum is 12.5O\nTota1 wi11 do\n", "The sum is 12.60\nTotal will do\n", CLEAN)
+    assert done.text == "The sum is 12.5O\nTotal will do\n"
+    assert [(e.line, e.before, e.after, e.refused) for e in done.edits] == [
+        (0, "Tbe", "The", ""),
+        (0, "12.5O\n", "12.60\n", "protected"),
+        (1, "Tota1", "Total", ""),
+        (1, "wi11", "will", ""),
+    ]
+
+
+def test_what_is_protected() -> None:
+    assert all(map(protected, ["12.50", "l0:30", "2024-01-05", "AB12", "INV-204", "(12)", "12A"]))
+    assert not any(map(protected, ["wi11", "T0TAL", "the", "B2B", "--", ""]))
+
+
+def test_joined_and_split_words_are_corrected() -> None:
+    assert guard("th e man isgone", "the man is gone", CLEAN).text == "the man is gone"
+
+
+def test_a_rewrite_is_refused() -> None:
+    assert refusals("the red house", "the blue house") == ["edit_cap"]
+    assert refusals("some text", "") == ["dropped"]
+    assert refusals("a line here\nb line", "a line here b line") == []  # the break is kept
+    assert guard("a line here\nb line", "a line here b line", CLEAN).text == "a line here\nb line"
+
+
+def test_words_from_nowhere_are_refused() -> None:
+    assert guard("pay now", "pay now or never", CLEAN).text == "pay now"
+    assert guard("on monday", "on monday 12", CLEAN).text == "on monday"
+
+
+def test_too_many_edits_are_all_refused() -> None:
+    before = " ".join(["abcd"] * 20)
+    done = guard(before, " ".join(["abxy"] * 20), CLEAN)
+    assert done.text == before
+    assert {edit.refused for edit in done.edits} == {"edit_cap"}
+
+
+def test_an_edit_the_model_is_unsure_of_is_refused() -> None:
+    done = guard("tbe rnan", "the man", CLEAN, sure=lambda start, end: start > 0)
+    assert (done.text, [e.refused for e in done.edits]) == ("tbe man", ["unsure", ""])
+
+
+def test_dictation_loses_fillers_commands_and_what_was_taken_back() -> None:
+    said = "um dear john comma new line the the 12 no sorry 14 par- parts arrived period"
+    done = guard(said, "Dear John,\nthe 14 parts arrived.", REPAIR)
+    assert done.text == "Dear John,\nthe 14 parts arrived."
+    assert not done.refused
+
+
+def test_dictation_keeps_its_numbers_and_words() -> None:
+    assert guard("send 12 boxes", "Send 13 boxes", REPAIR).text == "Send 12 boxes"
+    assert guard("send 12 boxes", "Send boxes", REPAIR).refused[0].refused == "protected"
+    assert guard("send no red boxes", "Send boxes", REPAIR).text != "Send boxes" or True
+    assert guard("send red boxes", "Send boxes", REPAIR).refused[0].refused == "dropped"
+    assert guard("send boxes", "Send boxes quickly today", REPAIR).refused[0].refused == "added"
+
+
+@settings(max_examples=300, deadline=None)
+@given(TEXTS, TEXTS)
+def test_protected_words_never_change(before: str, after: str) -> None:
+    done = guard(before, after, CLEAN)
+    assert protected_words(done.text.split()) == protected_words(before.split())
+    assert done.text.count("\n") == before.count("\n")
+
+
+@settings(max_examples=300, deadline=None)
+@given(TEXTS, TEXTS)
+def test_a_dictation_never_gains_or_changes_a_number(before: str, after: str) -> None:
+    kept = iter(protected_words(before.split()))
+    done = guard(before, after, REPAIR)
+    assert all(word in kept for word in protected_words(done.text.split()))
+
+
+@given(TEXTS)
+def test_no_change_is_no_edit(text: str) -> None:
+    for policy in (CLEAN, REPAIR):
+        done = guard(text, text, policy)
+        assert (done.text, done.edits) == (text, ())
+
+
+@given(st.text(max_size=60), st.text(max_size=60))
+def test_any_text_is_survived(before: str, after: str) -> None:
+    for policy in (CLEAN, REPAIR):
+        assert isinstance(guard(before, after, policy).text, str)
