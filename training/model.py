@@ -41,7 +41,7 @@ class Shape:
     image_id: int
     audio_id: int
     hidden: int = 256
-    mlp: int = 1024
+    mlp: int = 768
     layers: int = 6
     heads: int = 4
     local_head_dim: int = 64
