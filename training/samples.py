@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.generators import image_tasks, text_tasks
+from training.generators import audio_tasks, image_tasks, real, speech, text_tasks
+from training.generators.audio_tasks import AudioSample
 from training.generators.image_tasks import ImageSample
 from training.generators.text_tasks import TextSample
 from training.generators.words import Source, Split
@@ -36,23 +37,41 @@ class Sample:
 TEXT_TASKS: dict[str, Callable[[Source], TextSample]] = {
     "copy_text": text_tasks.copy_text,
     "extract_text": text_tasks.extract_text,
+    "extract_real": text_tasks.extract_real,
     "clean": text_tasks.clean,
     "repair": text_tasks.repair,
     "tag": text_tasks.tag,
 }
 IMAGE_TASKS: dict[str, Callable[[Source], ImageSample]] = {
     "read_line": image_tasks.read_line,
+    "read_real": image_tasks.read_real,
     "read_page": image_tasks.read_page,
     "extract_page": image_tasks.extract_page,
 }
-TASKS: tuple[str, ...] = (*TEXT_TASKS, *IMAGE_TASKS)
+AUDIO_TASKS: dict[str, Callable[[Source], AudioSample]] = {
+    "speech": audio_tasks.read_out,
+    "digits": audio_tasks.digits,
+}
+# What a task needs beside this package; without it the task is left out.
+NEEDS: dict[str, Callable[[], bool]] = {
+    "extract_real": real.receipts_available,
+    "read_real": real.receipts_available,
+    "speech": speech.available,
+    "digits": lambda: real.digits_available() or speech.available(),
+}
+TASKS: tuple[str, ...] = tuple(
+    task for task in (*TEXT_TASKS, *IMAGE_TASKS, *AUDIO_TASKS) if task not in NEEDS or NEEDS[task]()
+)
 
 
 def generate(task: str, seed: int, split: Split) -> Sample:
-    """The sample of this task, seed and split."""
+    """The sample of this task, seed and split; a task outside TASKS raises KeyError or FileNotFoundError."""
     source = Source(random.Random(f"{task}:{split}:{seed}"), split)
+    if task in TEXT_TASKS:
+        instruction, text, answer = TEXT_TASKS[task](source)
+        return Sample(task, instruction, text, answer)
     if task in IMAGE_TASKS:
         instruction, answer, picture = IMAGE_TASKS[task](source)
         return Sample(task, instruction, "", answer, picture.image, picture.patch_text)
-    instruction, text, answer = TEXT_TASKS[task](source)
-    return Sample(task, instruction, text, answer)
+    instruction, answer, samples = AUDIO_TASKS[task](source)
+    return Sample(task, instruction, "", answer, audio=samples)

@@ -39,7 +39,15 @@ MARKS = {
     "\n": ("new line", "newline", "next line"),
     "\n\n": ("new paragraph",),
 }  # fmt: skip
-GREETINGS = ["Dear {person},", "Hello {first},", "Hi {first},", "Note to file:", "Dear Sir or Madam,", "Memo:", "Reminder:"]
+GREETINGS = [
+    "Dear {person},",
+    "Hello {first},",
+    "Hi {first},",
+    "Note to file:",
+    "Dear Sir or Madam,",
+    "Memo:",
+    "Reminder:",
+]
 CLOSINGS = ["Kind regards,", "Best regards,", "Yours sincerely,", "Thank you,", "Best wishes,"]
 TOKEN = re.compile(r"\n\n|\n|[A-Za-z0-9]\S*[A-Za-z0-9%]|[A-Za-z0-9]|[.,?!:;]|\S")
 
@@ -122,7 +130,51 @@ def known_words() -> frozenset[str]:
 
 
 _KNOWN = frozenset(words.vocabulary()) | frozenset(
-    ["the", "we", "please", "our", "she", "he", "i", "if", "there", "thank", "did", "no", "why", "it", "your", "have", "has", "at", "after", "this", "let", "do", "they", "unfortunately", "however", "you", "item", "page", "my", "can", "is", "was", "are", "bring", "dear", "hello", "hi", "kind", "best", "yours", "note", "memo", "reminder"]
+    [
+        "the",
+        "we",
+        "please",
+        "our",
+        "she",
+        "he",
+        "i",
+        "if",
+        "there",
+        "thank",
+        "did",
+        "no",
+        "why",
+        "it",
+        "your",
+        "have",
+        "has",
+        "at",
+        "after",
+        "this",
+        "let",
+        "do",
+        "they",
+        "unfortunately",
+        "however",
+        "you",
+        "item",
+        "page",
+        "my",
+        "can",
+        "is",
+        "was",
+        "are",
+        "bring",
+        "dear",
+        "hello",
+        "hi",
+        "kind",
+        "best",
+        "yours",
+        "note",
+        "memo",
+        "reminder",
+    ]
 )
 
 

@@ -44,7 +44,9 @@ def window(source: Source, bank: np.ndarray, height: int, width: int) -> np.ndar
     return bank[top : top + height, left : left + width]
 
 
-def warp(ink: np.ndarray, degrees: float, slant: float, stretch: float) -> tuple[np.ndarray, np.ndarray]:
+def warp(
+    ink: np.ndarray, degrees: float, slant: float, stretch: float
+) -> tuple[np.ndarray, np.ndarray]:
     """The ink turned, slanted and stretched about its centre, and the mapping of places, float64 [2, 3]."""
     height, width = ink.shape
     angle = math.radians(degrees)
@@ -155,3 +157,18 @@ def compress(source: Source, pixels: np.ndarray) -> np.ndarray:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=source.between(18, 70))
     return np.asarray(Image.open(buffer))
+
+
+def reexpose(source: Source, pixels: np.ndarray) -> np.ndarray:
+    """A real scan in another light: contrast, brightness, a little grain and blur, uint8 -> same."""
+    gain, shift = 0.6 + 0.7 * source.random.random(), source.between(-30, 30)
+    image = Image.fromarray(pixels).point(
+        [int(128 + (level - 128) * gain + shift) for level in range(256)]
+    )
+    if source.chance(0.25):
+        image = image.filter(ImageFilter.BoxBlur(0.3 + 0.6 * source.random.random()))
+    out = np.asarray(image)
+    if source.chance(0.4):
+        noise = window(source, field(source.pick(GRAIN[1:4]), 0.0), *out.shape)
+        out = np.clip(out.astype(np.int16) + noise, 0, 255).astype(np.uint8)
+    return compress(source, out) if source.chance(0.15) else out

@@ -59,7 +59,11 @@ def glyph(path: Path, size: int, character: str) -> tuple[np.ndarray, int, int]:
     """Ink of one character (uint8 [h, w]) and its offset right of the pen and below the base line."""
     mask, (left, top) = face(path, size).getmask2(character, "L", anchor="ls")
     width, height = mask.size
-    ink = np.array(mask, np.uint8).reshape(height, width) if width and height else np.zeros((0, 0), np.uint8)
+    ink = (
+        np.array(mask, np.uint8).reshape(height, width)
+        if width and height
+        else np.zeros((0, 0), np.uint8)
+    )
     return ink, left, top
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from training.generators import prompts, prose, queries, render, text_tasks, words
+from training.generators import prompts, prose, queries, real, render, text_tasks, words
 from training.generators.documents import Document, text
 from training.generators.render import Picture
 from training.generators.words import Source
@@ -45,7 +45,9 @@ def number_word(source: Source) -> str:
         return f"{source.between(1, 30)} {source.pick('xX@')} {words.amount(source)}"
     if kind == 4:
         return source.pick((words.phone, words.clock, words.identifier))(source)
-    return f"{source.pick('0015')}" * source.between(1, 4) + words.digits(source, source.between(1, 4))
+    return f"{source.pick('0015')}" * source.between(1, 4) + words.digits(
+        source, source.between(1, 4)
+    )
 
 
 def small_document(source: Source) -> Document:
@@ -83,3 +85,9 @@ def extract_page(source: Source) -> ImageSample:
     document, picture = drawn_document(source)
     instruction, answer = queries.query(source, document)
     return instruction, answer, picture
+
+
+def read_real(source: Source) -> ImageSample:
+    """Lines of a real scan."""
+    texts, picture = real.strip(source)
+    return prompts.PAGE, "\n".join(texts), picture

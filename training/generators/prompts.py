@@ -1,29 +1,34 @@
-"""Instructions exactly as the pipelines send them, and answers in the form that their grammar allows."""
+"""Instructions exactly as the pipelines send them, and answers in the form that their grammar allows.
+
+The strings are repeated here, and a test holds them equal: a training process should not have to load
+parsers, schemas and an inference engine to know five sentences.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 
-import pipelines.clean
-import pipelines.extract
-import pipelines.repair
-import pipelines.tag
-import pipelines.transcribe
-
-CLEAN = pipelines.clean.instruction()
-PAGE = pipelines.transcribe.instruction("page")
-SPEECH = pipelines.transcribe.instruction("speech")
-REPAIR = pipelines.repair.instruction()
+CLEAN = "Correct the OCR errors in this text. Change nothing else."
+PAGE = "Write the text of this page, line by line."
+SPEECH = (
+    "Transcribe the following speech segment. Only output the transcription, with no newlines. "
+    "Write digits for numbers."
+)
+REPAIR = (
+    "Rewrite this dictation as punctuated text. Apply spoken commands, drop fillers. "
+    "Change nothing else."
+)
 
 
 def extract(fields: Sequence[str], descriptions: Mapping[str, str]) -> str:
     """`fields` are paths (`name`, `items[]`, `items[].name`), in the order of the answer."""
-    return pipelines.extract.instruction({name: descriptions.get(name, "") for name in fields})
+    lines = [f"{name}: {descriptions[name]}" if descriptions.get(name) else name for name in fields]
+    return "\n".join(["Extract these fields as JSON, null where absent:", *lines])
 
 
 def tag(labels: Sequence[str]) -> str:
-    return pipelines.tag.instruction(labels)
+    return "\n".join(["Choose the label that fits:", *labels])
 
 
 def answer(values: Mapping[str, object]) -> str:

@@ -124,7 +124,82 @@ def absent_field(source: Source, document: Document) -> dict[str, None]:
 
 # Words of field names that other documents hold in some form, so that null would be wrong.
 COMMON = frozenset(
-    ["name", "company", "date", "amount", "total", "number", "address", "phone", "telephone", "fax", "email", "e", "mail", "price", "cost", "time", "customer", "client", "contact", "mobile", "location", "site", "supplier", "vendor", "reference", "bank", "account", "subject", "title", "product", "description", "tax", "quantity", "subtotal", "deadline", "manager", "author", "agent", "room", "discount", "refund", "net", "gross", "balance", "fee", "hotline", "code", "hotel", "invoice", "order", "id", "voucher", "member", "points", "type", "units", "tip", "card", "delivery", "owner", "department", "status", "reason", "remarks", "category", "school", "hospital", "contractor", "organisation", "carrier", "manufacturer", "employer", "insurer", "insured"]
+    [
+        "name",
+        "company",
+        "date",
+        "amount",
+        "total",
+        "number",
+        "address",
+        "phone",
+        "telephone",
+        "fax",
+        "email",
+        "e",
+        "mail",
+        "price",
+        "cost",
+        "time",
+        "customer",
+        "client",
+        "contact",
+        "mobile",
+        "location",
+        "site",
+        "supplier",
+        "vendor",
+        "reference",
+        "bank",
+        "account",
+        "subject",
+        "title",
+        "product",
+        "description",
+        "tax",
+        "quantity",
+        "subtotal",
+        "deadline",
+        "manager",
+        "author",
+        "agent",
+        "room",
+        "discount",
+        "refund",
+        "net",
+        "gross",
+        "balance",
+        "fee",
+        "hotline",
+        "code",
+        "hotel",
+        "invoice",
+        "order",
+        "id",
+        "voucher",
+        "member",
+        "points",
+        "type",
+        "units",
+        "tip",
+        "card",
+        "delivery",
+        "owner",
+        "department",
+        "status",
+        "reason",
+        "remarks",
+        "category",
+        "school",
+        "hospital",
+        "contractor",
+        "organisation",
+        "carrier",
+        "manufacturer",
+        "employer",
+        "insurer",
+        "insured",
+    ]
 )
 
 
@@ -134,7 +209,9 @@ def items_query(source: Source, document: Document) -> tuple[str, str]:
     if len(keys) > 1 and source.chance(0.4):
         keys = keys[: source.between(1, len(keys))]
     about = source.pick(("", "the articles", "one per article", "rows of the table"))
-    instruction = prompts.extract(["items[]", *(f"items[].{key}" for key in keys)], {"items[]": about})
+    instruction = prompts.extract(
+        ["items[]", *(f"items[].{key}" for key in keys)], {"items[]": about}
+    )
     rows = [{key: item[key] for key in keys} for item in document.items]
     return instruction, prompts.answer({"items": rows})
 

@@ -8,24 +8,25 @@ only copying can then find them.
 from __future__ import annotations
 
 import json
-import random
 import re
 import wave
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
 import soxr
 from PIL import Image
 
-from training.generators import audio, fonts, words
-from training.generators.documents import Document
+from training.generators import audio, effects, render, replacement
+from training.generators.documents import Document, Piece
 from training.generators.receipts import FIELDS
+from training.generators.render import Picture
 from training.generators.words import Source, Split
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 HELD_OUT_SPEAKER = "yweweler"
+MOST_COLUMNS = 24
 
 
 def receipts_available() -> bool:
@@ -38,14 +39,10 @@ def digits_available() -> bool:
 
 @dataclass(frozen=True)
 class Row:
-    """Boxes that stand side by side: `box` (x0, y0, x1, y1) around all, and each one's box and text."""
+    """Lines that stand side by side, left to right: their numbers and boxes (x0, y0, x1, y1)."""
 
-    box: tuple[int, int, int, int]
-    cells: tuple[tuple[tuple[int, int, int, int], str], ...]
-
-    @property
-    def text(self) -> str:
-        return " ".join(text for _, text in self.cells)
+    lines: tuple[int, ...]
+    boxes: np.ndarray  # int64 [lines, 4]
 
 
 @dataclass(frozen=True)
@@ -73,29 +70,28 @@ def read_receipt(path: Path) -> Receipt:
     fields = json.loads((DATA / "receipts" / "fields" / path.name).read_text("utf-8"))
     lines = tuple(" ".join(entry["text"].split()) for entry in entries)
     spans = {name: span for name in FIELDS if (span := find_field(name, fields.get(name), lines))}
-    boxes = [(tuple(entry["bbox"]), line) for entry, line in zip(entries, lines, strict=True)]
+    boxes = np.array([entry["bbox"] for entry in entries], np.int64).reshape(-1, 4)
     return Receipt(path.stem, lines, tuple(group_rows(boxes)), fields, spans)
 
 
-def group_rows(boxes: list[tuple[tuple[int, int, int, int], str]]) -> list[Row]:
-    """Boxes that overlap in height by more than half become one row, left to right."""
-    rows: list[list[tuple[tuple[int, int, int, int], str]]] = []
-    for box, text in sorted(boxes, key=lambda item: (item[0][1] + item[0][3], item[0][0])):
-        if rows:
-            other = rows[-1][-1][0]
-            shared = min(box[3], other[3]) - max(box[1], other[1])
-            apart = all(box[0] >= old[2] - 6 or box[2] <= old[0] + 6 for old, _ in rows[-1])
-            if apart and shared > 0.5 * min(box[3] - box[1], other[3] - other[1]):
-                rows[-1].append((box, text))
-                continue
-        rows.append([(box, text)])
-    out = []
-    for cells in rows:
-        cells.sort(key=lambda cell: cell[0][0])
-        edges = np.array([box for box, _ in cells])
-        around = (*edges[:, :2].min(0).tolist(), *edges[:, 2:].max(0).tolist())
-        out.append(Row(around, tuple(cells)))  # type: ignore[arg-type]
-    return out
+def group_rows(boxes: np.ndarray) -> list[Row]:
+    """Boxes [n, 4] that overlap in height by more than half become one row, left to right."""
+    rows: list[list[int]] = []
+    for number in np.argsort(boxes[:, 1] + boxes[:, 3], kind="stable").tolist():
+        if rows and beside(boxes[number], boxes[rows[-1]]):
+            rows[-1].append(number)
+        else:
+            rows.append([number])
+    ordered = [sorted(row, key=lambda number: int(boxes[number, 0])) for row in rows]
+    return [Row(tuple(row), boxes[row]) for row in ordered]
+
+
+def beside(box: np.ndarray, others: np.ndarray) -> bool:
+    """Whether a box continues a row: no other covers its columns, and the last one shares its height."""
+    last = others[-1]
+    shared = min(box[3], last[3]) - max(box[1], last[1])
+    apart = bool(((box[0] >= others[:, 2] - 6) | (box[2] <= others[:, 0] + 6)).all())
+    return apart and bool(shared > 0.5 * min(box[3] - box[1], last[3] - last[1]))
 
 
 def squeeze(text: str) -> str:
@@ -121,16 +117,16 @@ def find_field(
             first = len(squeeze(block[0]))
             last_start = len(joined) - len(squeeze(block[-1]))
             if place >= 0 and place < first and place + len(wanted) > last_start:
-                return cut_block(block, start, place, len(wanted))
+                return cut_block(lines, start, count, place, len(wanted))
     return find_loosely(wanted, lines) if name in ("address", "company") else ()
 
 
 def cut_block(
-    block: tuple[str, ...], start: int, place: int, length: int
+    lines: tuple[str, ...], start: int, count: int, place: int, length: int
 ) -> tuple[tuple[int, int, int], ...]:
     """Spans of `length` squeezed characters from the `place`-th on, punctuation at the end included."""
     spans, seen = [], 0
-    for offset, line in enumerate(block):
+    for offset, line in enumerate(lines[start : start + count]):
         at = [index for index, character in enumerate(line) if character.upper().isalnum()]
         mine = [index for number, index in enumerate(at, seen) if place <= number < place + length]
         seen += len(at)
@@ -140,7 +136,9 @@ def cut_block(
             while right < len(line) and line[right] in ".,)":
                 right += 1
             spans.append((start + offset, left, right))
-    return tuple(spans)
+    # A value that goes on in the next line takes all punctuation in between: it is one run of the text.
+    ends = [(at, left, len(lines[at])) for at, left, _ in spans[:-1]] + spans[-1:]
+    return (*ends[:1], *((at, 0, right) for at, _, right in ends[1:]))
 
 
 def find_loosely(wanted: str, lines: tuple[str, ...]) -> tuple[tuple[int, int, int], ...]:
@@ -165,39 +163,187 @@ TOTAL_WORDS = re.compile(r"TOTAL|AMOUNT|AMT|DUE|PAY|NET", re.IGNORECASE)
 def find_total(value: str, lines: tuple[str, ...]) -> tuple[tuple[int, int, int], ...]:
     """The total where it stands on, or just after, a line that speaks of a total; else its last place."""
     pattern = re.compile(rf"(?<![\d.,]){re.escape(value)}(?![\d]|[.,]\d)")
-    hits = [(at, match.start(), match.end()) for at, line in enumerate(lines) for match in pattern.finditer(line)]
+    hits = [
+        (at, match.start(), match.end())
+        for at, line in enumerate(lines)
+        for match in pattern.finditer(line)
+    ]
     if not hits:
         bare = re.sub(r"^[^\d-]+", "", value)
         return find_total(bare, lines) if bare and bare != value else ()
-    near = [hit for hit in hits if any(TOTAL_WORDS.search(line) for line in lines[max(0, hit[0] - 2) : hit[0] + 1])]
+    near = [
+        hit
+        for hit in hits
+        if any(TOTAL_WORDS.search(line) for line in lines[max(0, hit[0] - 2) : hit[0] + 1])
+    ]
     return ((near or hits)[-1],)
 
 
 def document(source: Source) -> Document:
-    """A receipt as a document; its values replaced by random ones in nine of ten training samples."""
+    """A receipt as a document; its values replaced by random ones in nine of ten training samples.
+
+    Lines are those of the annotators, or whole rows joined. Fields that the annotators give but that
+    do not stand in the lines are left out of the document's schema.
+    """
     receipt = source.pick(receipts(source.split))
-    lines, spans = list(receipt.lines), dict(receipt.spans)
-    found = Document("receipt", FIELDS)
-    new: dict[tuple[int, int, int], str] = {}
+    asked = [name for name in FIELDS if name in receipt.spans or not receipt.fields.get(name)]
+    found = Document("receipt", tuple(asked))
+    new, everywhere = {}, []
     if source.split == "train" and source.chance(0.9):
-        new = replacements(source, lines, spans)
-    at: dict[int, list[tuple[int, int, str, str]]] = {}
-    for name, parts in spans.items():
-        for line, start, end in parts:
-            text = new.get((line, start, end), lines[line][start:end])
-            at.setdefault(line, []).append((start, end, name, text))
-    for number, line in enumerate(lines):
-        pieces: list[str | tuple[str, str]] = []
-        place = 0
-        for start, end, name, text in sorted(at.get(number, [])):
-            if start < place:
-                continue
-            pieces += [line[place:start], (name, text)]
-            place = end
-        found.add(*pieces, line[place:])
+        new, everywhere = replacement.plan(source, receipt.lines, receipt.spans)
+    lines = [pieces_of(receipt, number, new, everywhere) for number in range(len(receipt.lines))]
+    if source.chance(0.35) and (joined := in_rows(receipt, lines)):
+        lines = joined
+    for line in lines:
+        found.add(*line)
     return found
 
 
-def missing(receipt_fields: dict[str, str | None], spans: dict[str, object]) -> list[str]:
-    """Fields that the annotators give but that nobody can find in the lines: not to be asked for."""
-    return [name for name in FIELDS if receipt_fields.get(name) and name not in spans]
+def in_rows(receipt: Receipt, lines: list[list[Piece]]) -> list[list[Piece]]:
+    """Lines that stand side by side joined by a space; none where that would tear a value apart."""
+    out: list[list[Piece]] = []
+    for row in receipt.rows:
+        joined = list(lines[row.lines[0]])
+        for number in row.lines[1:]:
+            joined += [" ", *lines[number]]
+        out.append(joined)
+    order = [number for row in receipt.rows for number in row.lines]
+    lone = {row.lines[0] for row in receipt.rows if len(row.lines) == 1}
+    for spans in receipt.spans.values():
+        at = [order.index(line) for line, _, _ in spans]
+        whole = len(spans) == 1 or all(line in lone for line, _, _ in spans)
+        if not whole or at != list(range(at[0], at[0] + len(at))):
+            return []
+    return out
+
+
+def pieces_of(
+    receipt: Receipt,
+    number: int,
+    new: dict[replacement.Span, str],
+    everywhere: list[tuple[re.Pattern[str], str]],
+) -> list[Piece]:
+    """A line as pieces, values replaced; `everywhere` are values that other lines repeat."""
+    line, place = receipt.lines[number], 0
+    pieces: list[Piece] = []
+
+    def plain(text: str) -> str:
+        for pattern, value in everywhere:
+            text = pattern.sub(lambda _, value=value: value, text)  # type: ignore[misc]
+        return text
+
+    mine = [
+        (span, name) for name, spans in receipt.spans.items() for span in spans if span[0] == number
+    ]
+    for span, name in sorted(mine):
+        if span[1] >= place:
+            pieces += [plain(line[place : span[1]]), (name, new.get(span, line[span[1] : span[2]]))]
+            place = span[2]
+    return [*pieces, plain(line[place:])]
+
+
+@lru_cache(maxsize=400)
+def pixels(name: str) -> np.ndarray:
+    """The receipt's scan, uint8 [H, W] grey."""
+    return np.asarray(Image.open(DATA / "receipts" / "images" / f"{name}.jpg").convert("L"))
+
+
+def strip(source: Source) -> tuple[list[str], Picture]:
+    """One to four rows (or single boxes) of a scan, each scaled into a 48-pixel row of its own."""
+    receipt = source.pick(receipts(source.split))
+    count = source.pick((1, 1, 2, 2, 3, 4))
+    start = source.between(0, max(0, len(receipt.rows) - count))
+    rows = receipt.rows[start : start + count]
+    if source.chance(0.35):
+        picks = [source.between(0, len(row.lines) - 1) for row in rows]
+        rows = tuple(
+            Row((row.lines[at],), row.boxes[at : at + 1])
+            for row, at in zip(rows, picks, strict=True)
+        )
+    texts = [" ".join(receipt.lines[number] for number in row.lines) for row in rows]
+    cuts = [cut_row(source, receipt, row) for row in rows]
+    width = render.round_up(max(image.width for image, _ in cuts), render.PATCH * MOST_COLUMNS)
+    sheet = Image.new("L", (width, render.PATCH * len(cuts)), 255)
+    centres = []
+    for place, (image, across) in enumerate(cuts):
+        edge = int(np.median(np.asarray(image)[:, -1]))
+        sheet.paste(edge, (0, place * render.PATCH, width, (place + 1) * render.PATCH))
+        sheet.paste(image, (0, place * render.PATCH))
+        middle = np.full_like(across, (place + 0.5) * render.PATCH)
+        centres.append(np.stack([across, middle], 1))
+    image = effects.reexpose(source, np.asarray(sheet))
+    texts_by_patch = render.by_patch(
+        "".join(texts), np.concatenate(centres), width // render.PATCH, len(cuts)
+    )
+    return texts, Picture(image, texts_by_patch)
+
+
+def cut_row(source: Source, receipt: Receipt, row: Row) -> tuple[Image.Image, np.ndarray]:
+    """A row cut out and scaled to 48 pixels in height; about where its characters stand, float32 [n]."""
+    scan = pixels(receipt.name)
+    left, top = row.boxes[:, :2].min(0).tolist()
+    right, bottom = row.boxes[:, 2:].max(0).tolist()
+    height = float(np.median(row.boxes[:, 3] - row.boxes[:, 1]))
+    scale = source.between(30, 43) / max(8.0, height)
+    before, after = source.between(0, 24) / scale, source.between(0, 24) / scale
+    scale = min(scale, render.PATCH * MOST_COLUMNS / (right - left + before + after))
+    middle = (top + bottom) / 2 + source.between(-3, 3) / scale
+    box = (
+        left - before,
+        middle - render.PATCH / 2 / scale,
+        right + after,
+        middle + render.PATCH / 2 / scale,
+    )
+    size = (max(1, int((box[2] - box[0]) * scale)), render.PATCH)
+    image = Image.fromarray(scan).transform(
+        size, Image.Transform.EXTENT, box, Image.Resampling.BILINEAR, fillcolor=255
+    )
+    across = []
+    for number, cell in zip(row.lines, row.boxes, strict=True):
+        text = receipt.lines[number]
+        step = (cell[2] - cell[0]) / len(text)
+        across.append(cell[0] + step * (np.arange(len(text)) + 0.5))
+        if number != row.lines[-1]:
+            across.append(np.array([cell[2] + 1.0]))
+    places = (np.concatenate(across) - box[0]) * scale
+    return image, places.astype(np.float32)
+
+
+@cache
+def recordings(split: Split) -> tuple[Path, ...]:
+    """Spoken digits of the split: one speaker and every fifth recording of the others are held out."""
+    return tuple(
+        path
+        for path in sorted((DATA / "digits").glob("*.wav"))
+        if digit_held_out(path) == (split == "heldout")
+    )
+
+
+def digit_held_out(path: Path) -> bool:
+    _, speaker, number = path.stem.split("_")
+    return speaker == HELD_OUT_SPEAKER or int(number) % 5 == 0
+
+
+@cache
+def recording(path: Path) -> np.ndarray:
+    """A recording at 16 kHz, float32 [T]."""
+    with wave.open(str(path)) as clip:
+        samples = np.frombuffer(clip.readframes(clip.getnframes()), np.int16)
+        rate = clip.getframerate()
+    return np.asarray(
+        soxr.resample(samples.astype(np.float32) / 32768, rate, audio.RATE), np.float32
+    )
+
+
+def spoken_digits(source: Source) -> tuple[str, np.ndarray]:
+    """One digit, or a few of one speaker with pauses between them."""
+    first = source.pick(recordings(source.split))
+    if source.chance(0.6):
+        return first.stem[0], recording(first)
+    speaker = first.stem.split("_")[1]
+    same = [path for path in recordings(source.split) if path.stem.split("_")[1] == speaker]
+    chosen = [first, *source.some(same, 1, 4)]
+    parts: list[np.ndarray] = []
+    for path in chosen:
+        parts += [recording(path), np.zeros(source.between(800, 6000), np.float32)]
+    return " ".join(path.stem[0] for path in chosen), np.concatenate(parts[:-1])

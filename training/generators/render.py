@@ -65,7 +65,9 @@ class Sheet:
         self.characters.append(text)
         self.centres.append(centres)
 
-    def rule(self, left: float, right: float, height: float, thick: int, slope: float, ink: int) -> None:
+    def rule(
+        self, left: float, right: float, height: float, thick: int, slope: float, ink: int
+    ) -> None:
         """A line from left to right; with a slope it goes in steps, as on a turned page."""
         for start in range(int(left), int(right), PATCH):
             top = max(0, int(height + slope * start))
@@ -74,19 +76,24 @@ class Sheet:
     def patch_text(self, mapping: np.ndarray | None) -> tuple[str, ...]:
         """Characters in each patch after the sheet was moved by `mapping`."""
         columns, rows = self.width // PATCH, self.height // PATCH
-        out = [""] * (columns * rows)
         if not self.characters:
-            return tuple(out)
+            return ("",) * (columns * rows)
         centres = np.concatenate(self.centres)
         if mapping is not None:
             centres = centres @ mapping[:, :2].T + mapping[:, 2]
-        cells = (centres // PATCH).astype(int)
-        inside = (cells >= 0).all(1) & (cells[:, 0] < columns) & (cells[:, 1] < rows)
-        places = np.where(inside, cells[:, 1] * columns + cells[:, 0], -1).tolist()
-        for character, place in zip("".join(self.characters), places, strict=True):
-            if place >= 0:
-                out[place] += character
-        return tuple(out)
+        return by_patch("".join(self.characters), centres, columns, rows)
+
+
+def by_patch(text: str, centres: np.ndarray, columns: int, rows: int) -> tuple[str, ...]:
+    """The characters whose centres (float [n, 2]) lie in each patch, row-major."""
+    out = [""] * (columns * rows)
+    cells = (centres // PATCH).astype(int)
+    inside = (cells >= 0).all(1) & (cells[:, 0] < columns) & (cells[:, 1] < rows)
+    places = np.where(inside, cells[:, 1] * columns + cells[:, 0], -1).tolist()
+    for character, place in zip(text, places, strict=True):
+        if place >= 0:
+            out[place] += character
+    return tuple(out)
 
 
 def put_glyphs(ink: np.ndarray, text: str, starts: np.ndarray, middle: float, pen: Pen) -> None:

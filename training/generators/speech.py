@@ -23,13 +23,40 @@ from pathlib import Path
 import numpy as np
 import soxr
 
-from training.generators import audio, dictation, prompts, prose, words
+from training.generators import audio, dictation, prose, words
 from training.generators.words import Source, Split
 
 FOLDER = Path.home() / ".cache" / "scanscribe" / "speech"
 CLIPS: dict[Split, int] = {"train": 20_000, "heldout": 400}
-ACCENTS = ("en-us", "en-gb", "en-us", "en-gb", "en-gb-x-rp", "en-gb-scotland", "en-gb-x-gbclan", "en-029", "en-us-nyc")
-VARIANTS = ("", "", "+m1", "+m2", "+m3", "+m4", "+m6", "+m7", "+m8", "+f1", "+f2", "+f3", "+f5", "+klatt", "+klatt2")
+DIGIT_CLIPS: dict[Split, int] = {"train": 1000, "heldout": 60}
+ACCENTS = (
+    "en-us",
+    "en-gb",
+    "en-us",
+    "en-gb",
+    "en-gb-x-rp",
+    "en-gb-scotland",
+    "en-gb-x-gbclan",
+    "en-029",
+    "en-us-nyc",
+)
+VARIANTS = (
+    "",
+    "",
+    "+m1",
+    "+m2",
+    "+m3",
+    "+m4",
+    "+m6",
+    "+m7",
+    "+m8",
+    "+f1",
+    "+f2",
+    "+f3",
+    "+f5",
+    "+klatt",
+    "+klatt2",
+)
 HELD_OUT_VOICES = ("en-us+m5", "en-gb+f4", "en-gb-x-gbcwmd", "en-gb+klatt3", "en-us+f4")
 SAID = re.compile(r"[a-z0-9']+")
 BROKEN_OFF = re.compile(r"\b[A-Za-z]+- ")  # a stutter, which espeak-ng would spell
@@ -49,7 +76,9 @@ def phrase(source: Source) -> str:
     elif draw < 0.72:
         text = " ".join(source.pick("0123456789") for _ in range(source.between(1, 6)))
     elif draw < 0.82:
-        text = " ".join(str(source.between(0, source.pick((20, 99, 999)))) for _ in range(source.between(1, 3)))
+        text = " ".join(
+            str(source.between(0, source.pick((20, 99, 999)))) for _ in range(source.between(1, 3))
+        )
         text = f"{source.pick(prose.NOUNS)} {text} {source.pick(prose.NOUNS)}"
     else:
         text = " ".join(words.word(source) for _ in range(source.between(1, 5)))
@@ -60,7 +89,10 @@ def sayable(source: Source) -> str:
     """A sentence whose spelling can be heard: no codes, amounts or invented names."""
     while True:
         template = source.own(prose.TEMPLATES)
-        if any(f"{{{name}}}" in template for name in ("phone", "identifier", "amount", "clock", "company", "date")):
+        if any(
+            f"{{{name}}}" in template
+            for name in ("phone", "identifier", "amount", "clock", "company", "date")
+        ):
             continue
         return prose.fill(source, template.replace("{person}", source.own(words.FIRST_NAMES)))
 
@@ -87,14 +119,18 @@ def clip(number: int, split: Split, folder: Path = FOLDER) -> tuple[str, np.ndar
     """A clip of the bank and its text; float32 [T] at 16 kHz."""
     source = Source(random.Random(f"clip:{split}:{number}"), split)
     text = phrase(source)
-    spoken_by = voice(source)
+    return text, kept(text, voice(source), folder)
+
+
+def kept(text: str, spoken_by: tuple[str, int, int], folder: Path) -> np.ndarray:
+    """The clip from the folder, made first where it is not there yet."""
     key = hashlib.sha256(repr((text, spoken_by)).encode()).hexdigest()
     path = folder / key[:2] / f"{key[2:26]}.npy"
     if path.is_file():
-        return text, np.load(path).astype(np.float32) / 32768
+        return np.asarray(np.load(path), np.float32) / 32768
     samples = say(text, *spoken_by)
     keep(path, samples)
-    return text, samples
+    return samples
 
 
 def keep(path: Path, samples: np.ndarray) -> None:
@@ -105,10 +141,12 @@ def keep(path: Path, samples: np.ndarray) -> None:
     os.replace(file.name, path)
 
 
-def speech(source: Source) -> tuple[str, str, np.ndarray]:
-    """Instruction, answer, samples."""
-    text, samples = clip(source.between(0, CLIPS[source.split] - 1), source.split)
-    return prompts.SPEECH, text, audio.record(source, samples)
+def digit_clip(source: Source, folder: Path = FOLDER) -> tuple[str, np.ndarray]:
+    """Digits from a bank of their own."""
+    number = source.between(0, DIGIT_CLIPS[source.split] - 1)
+    chosen = Source(random.Random(f"digits:{source.split}:{number}"), source.split)
+    text = " ".join(chosen.pick("0123456789") for _ in range(chosen.pick((1, 1, 2, 3))))
+    return text, kept(text, voice(chosen), folder)
 
 
 def main() -> None:

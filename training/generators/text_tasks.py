@@ -12,6 +12,7 @@ from training.generators import (
     prompts,
     prose,
     queries,
+    real,
     receipts,
 )
 from training.generators.documents import Document, text
@@ -140,3 +141,14 @@ def tag(source: Source) -> TextSample:
         rate = ocr_noise.rate(source)
         body = ocr_noise.confuse(source, body, rate)
     return prompts.tag(labels), body, right
+
+
+def extract_real(source: Source) -> TextSample:
+    """The lines of a real receipt, as annotated or with noise as from a bad scan."""
+    document = real.document(source)
+    shorten(source, document)
+    if source.chance(0.35):
+        rate = ocr_noise.rate(source) * 0.7
+        document.map_text(lambda part: ocr_noise.confuse(source, part, rate))
+    instruction, answer = queries.query(source, document)
+    return instruction, text(document), answer
