@@ -110,6 +110,9 @@ def _values(rng: np.random.Generator, weight: Weight, lattice: bool) -> npt.NDAr
     noise = rng.standard_normal(weight.shape).astype(np.float32)
     if weight.name.endswith("layer_scalar"):
         return (0.3 + 0.6 * rng.random(weight.shape)).astype(np.float32)
+    if weight.name.endswith(("q_norm.weight", "k_norm.weight")):
+        # Attention scores near 1, as in a trained model; a sharp softmax would amplify any rounding.
+        return (weight.shape[0] ** -0.25 * (1 + 0.2 * noise)).astype(np.float32)
     if "norm" in weight.name or "_ln" in weight.name:
         return (0.2 * noise + (weight.name.endswith("weight"))).astype(np.float32)
     if lattice and weight.use in ("linear", "table"):
@@ -120,13 +123,14 @@ def _values(rng: np.random.Generator, weight: Weight, lattice: bool) -> npt.NDAr
 def lattice_values(
     rng: np.random.Generator, shape: tuple[int, ...], block: int = 32
 ) -> npt.NDArray[np.float32]:
-    """code * scale with codes -8..7 and float16 scales of both signs, some blocks using few codes."""
+    """code * scale: codes -8..7, float16 scales of both signs, some blocks use only few codes."""
     rows, columns = shape
     widest = rng.integers(1, 9, (rows, columns // block, 1))
     codes = np.clip(rng.integers(-8, 9, (rows, columns // block, block)), -widest, widest)
     codes = np.minimum(codes, 7).astype(np.float32)
     scales = rng.choice([-1.0, 1.0], widest.shape) * rng.uniform(0.005, 0.03, widest.shape)
-    return (codes * scales.astype(np.float16).astype(np.float32)).reshape(shape)
+    values: npt.NDArray[np.float32] = codes * scales.astype(np.float16).astype(np.float32)
+    return values.reshape(shape)
 
 
 def tiny_checkpoint(
