@@ -20,7 +20,7 @@ from training.generators.words import Source
 BANK = 1536
 STAMPS = 24
 GRAIN = (0.0, 2.0, 4.0, 7.0, 11.0, 16.0, 22.0)  # standard deviations in grey levels
-STAINS = (0.0, 10.0, 25.0, 40.0)
+STAINS = (0.0, 0.0, 0.0, 8.0, 8.0, 20.0, 35.0)
 
 
 @cache
@@ -69,7 +69,7 @@ def soften(source: Source, mask: Image.Image) -> Image.Image:
         return mask
     if draw < 0.65:
         return mask.filter(ImageFilter.BoxBlur(0.3 + source.random.random()))
-    factor = 1.3 + source.random.random() * 0.9
+    factor = 1.2 + source.random.random() * 1.1
     small = (max(8, int(mask.width / factor)), max(8, int(mask.height / factor)))
     shrunk = mask.resize(small, Image.Resampling.BILINEAR)
     return shrunk.resize(mask.size, Image.Resampling.BILINEAR)
@@ -93,7 +93,10 @@ def thermal(source: Source, ink: np.ndarray) -> np.ndarray:
     if source.chance(0.4):
         column = source.between(0, width - 1)
         ink[:, column : column + source.between(1, 3)] //= 4
-    if source.chance(0.5):
+    if source.chance(0.25):
+        ink[::3] //= 2
+        ink[:, ::3] //= 2  # dots of a needle printer
+    elif source.chance(0.4):
         period = source.between(3, 6)
         ink[source.between(0, period - 1) :: period] //= 2
     if source.chance(0.4):

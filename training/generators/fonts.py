@@ -6,7 +6,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
-from PIL import ImageFont
+from PIL import Image, ImageFont
 
 from training.generators.words import Source, Split
 
@@ -54,17 +54,19 @@ def advances(path: Path, size: int) -> np.ndarray:
     return np.array(widths, np.float32)
 
 
-@lru_cache(maxsize=30_000)
-def glyph(path: Path, size: int, character: str) -> tuple[np.ndarray, int, int]:
+@lru_cache(maxsize=40_000)
+def glyph(path: Path, size: int, stretch: float, character: str) -> tuple[np.ndarray, int, int]:
     """Ink of one character (uint8 [h, w]) and its offset right of the pen and below the base line."""
     mask, (left, top) = face(path, size).getmask2(character, "L", anchor="ls")
     width, height = mask.size
-    ink = (
-        np.array(mask, np.uint8).reshape(height, width)
-        if width and height
-        else np.zeros((0, 0), np.uint8)
-    )
-    return ink, left, top
+    if not width or not height:
+        return np.zeros((0, 0), np.uint8), left, top
+    ink = np.array(mask, np.uint8).reshape(height, width)
+    if stretch == 1.0:
+        return ink, left, top
+    wide = max(1, round(width * stretch))
+    image = Image.fromarray(ink).resize((wide, height), Image.Resampling.BILINEAR)
+    return np.asarray(image), round(left * stretch), top
 
 
 def codes(text: str) -> np.ndarray:

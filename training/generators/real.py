@@ -251,10 +251,10 @@ def pixels(name: str) -> np.ndarray:
 def strip(source: Source) -> tuple[list[str], Picture]:
     """One to four rows (or single boxes) of a scan, each scaled into a 48-pixel row of its own."""
     receipt = source.pick(receipts(source.split))
-    count = source.pick((1, 1, 2, 2, 3, 4))
+    count = source.pick((1, 1, 1, 1, 2, 3))
     start = source.between(0, max(0, len(receipt.rows) - count))
     rows = receipt.rows[start : start + count]
-    if source.chance(0.35):
+    if source.chance(0.6):
         picks = [source.between(0, len(row.lines) - 1) for row in rows]
         rows = tuple(
             Row((row.lines[at],), row.boxes[at : at + 1])

@@ -7,7 +7,7 @@ read patch by patch.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,14 +31,25 @@ class Picture:
 
 @dataclass(frozen=True)
 class Pen:
-    """A font at a size; `slope` is how far the base line sinks per pixel to the right."""
+    """A font at a size, its characters made wider by `stretch`; `slope`: pixels down per pixel right."""
 
     path: Path
     size: int
     slope: float = 0.0
+    stretch: float = 1.0
+
+    def widths(self, text: str) -> np.ndarray:
+        """Width of every character, float32 [n]."""
+        return fonts.advances(self.path, self.size)[fonts.codes(text)] * np.float32(self.stretch)
 
     def width(self, text: str) -> float:
-        return fonts.width(self.path, self.size, text)
+        return float(self.widths(text).sum())
+
+    def fitted(self, longest: float, room: float) -> Pen:
+        """The pen made smaller where the longest line, so many pixels wide, has less room."""
+        if longest <= room:
+            return self
+        return replace(self, size=even(self.size * room / longest))
 
 
 @dataclass
@@ -55,7 +66,7 @@ class Sheet:
 
     def write(self, text: str, left: float, middle: float, pen: Pen) -> None:
         """Text whose capital letters are centred on height `middle` where x is 0."""
-        widths = fonts.advances(pen.path, pen.size)[fonts.codes(text)]
+        widths = pen.widths(text)
         ends = np.cumsum(widths) + left
         starts = ends - widths
         put_glyphs(self.ink, text, starts, middle, pen)
@@ -100,7 +111,7 @@ def put_glyphs(ink: np.ndarray, text: str, starts: np.ndarray, middle: float, pe
     """Put the characters of a line on the ink; what lies outside is cut off."""
     base = middle + pen.size * CAPITAL
     for character, start in zip(text, starts.tolist(), strict=True):
-        shape, right, down = fonts.glyph(pen.path, pen.size, character)
+        shape, right, down = fonts.glyph(pen.path, pen.size, pen.stretch, character)
         left, top = int(start + 0.5) + right, int(base + pen.slope * start + 0.5) + down
         if not shape.size or left + shape.shape[1] <= 0 or top + shape.shape[0] <= 0:
             continue
@@ -121,20 +132,25 @@ def even(size: float) -> int:
     return int(size) // 2 * 2
 
 
+def choose_pen(source: Source, smallest: int, largest: int, typewriter: float) -> Pen:
+    """A font and size; a third of them narrow, as receipt printers have them, or wide."""
+    stretch = source.pick((0.65, 0.75, 0.85, 1.15)) if source.chance(0.33) else 1.0
+    size = even(source.between(smallest, largest))
+    return Pen(fonts.choose(source, typewriter), size, stretch=stretch)
+
+
 def line_strip(source: Source, lines: list[str], *, most_columns: int = 24) -> Picture:
     """Lines cut out of a page, each in a row of its own; too long ones get a smaller size."""
-    path, size = fonts.choose(source, 0.45), even(source.between(26, 43))
     room = most_columns * PATCH - 20
-    longest = max(fonts.width(path, size, line) for line in lines)
-    if longest > room:
-        size = max(16, even(size * room / longest))
-        longest = max(fonts.width(path, size, line) for line in lines)
+    pen = choose_pen(source, 26, 43, 0.45)
+    pen = pen.fitted(max(pen.width(line) for line in lines), room)
+    longest = max(pen.width(line) for line in lines)
     margin = source.between(2, source.pick((10, 60)))
     sheet = Sheet(
         round_up(longest + margin + source.between(2, 30), most_columns * PATCH), PATCH * len(lines)
     )
     slope = (source.random.random() * 2 - 1) * min(0.026, 5 / sheet.width)
-    pen = Pen(path, size, slope)
+    pen = replace(pen, slope=slope)
     for row, line in enumerate(lines):
         middle = PATCH * (row + 0.5) + source.between(-4, 4) - slope * sheet.width / 2
         left = max(2.0, min(margin + source.between(0, 8), sheet.width - longest - 2))
@@ -153,7 +169,7 @@ def cut_neighbour(source: Source, sheet: Sheet, row: int, pen: Pen) -> None:
     text = "".join(source.pick("HEOgpyqMAS0583jl ") for _ in range(source.between(4, 20)))
     height = pen.size * CAPITAL
     middle = -height + 2 if source.chance(0.5) else PATCH + height - 2
-    widths = fonts.advances(pen.path, pen.size)[fonts.codes(text)]
+    widths = pen.widths(text)
     starts = np.cumsum(widths) - widths + source.between(0, sheet.width // 2)
     put_glyphs(sheet.ink[row * PATCH : (row + 1) * PATCH], text, starts, middle, pen)
 
@@ -172,25 +188,32 @@ def page(source: Source, document: Document) -> Picture | None:
     """The document on one page of at most 16 x 20 patches, or None where it does not fit."""
     if not 0 < len(document.lines) <= MOST_ROWS:
         return None
-    path, size = fonts.choose(source), even(source.between(26, 40))
     most = MOST_COLUMNS * PATCH
     rows = [line_text(line).split("\t") for line in document.lines]
-    longest = max(row_width(path, size, row) for row in rows)
-    if longest > most - 40:
-        size = even(size * (most - 40) / longest)
-        longest = max(row_width(path, size, row) for row in rows)
-    if size < 22 or longest > most - 30:
+    pen = choose_pen(source, 26, 40, 0.35)
+    pen = pen.fitted(max(row_width(pen, row) for row in rows), most - 40)
+    longest = max(row_width(pen, row) for row in rows)
+    if pen.size < 22 or longest > most - 30:
         return None
     width = max(round_up(longest + 2 * source.between(14, 40), most), 6 * PATCH)
     if source.chance(0.3):
         width = min(most, width + PATCH * source.between(1, 3))
     degrees = (source.random.random() * 2 - 1) * 1.5 if source.chance(0.6) else 0.0
-    sheet = lay_out(source, document, rows, width, Pen(path, size, math.tan(math.radians(degrees))))
-    return finish(source, sheet, stamps=0.15)
+    pen = replace(pen, slope=math.tan(math.radians(degrees)))
+    return finish(source, lay_out(source, document, rows, width, pen), stamps=0.15)
 
 
-def row_width(path: Path, size: int, cells: list[str]) -> float:
-    return sum(fonts.width(path, size, cell) for cell in cells) + (len(cells) - 1) * size
+def row_width(pen: Pen, cells: list[str]) -> float:
+    return sum(pen.width(cell) for cell in cells) + (len(cells) - 1) * pen.size
+
+
+def heading_pen(source: Source, pen: Pen, rows: list[list[str]], width: int) -> Pen:
+    """Another font, bigger where there is room, for the first line of some pages."""
+    if not source.chance(0.35):
+        return pen
+    wanted = replace(pen, path=fonts.choose(source, 0.1), size=even(source.between(30, 43)))
+    fitted = wanted.fitted(row_width(wanted, rows[0]), width - 40)
+    return fitted if row_width(fitted, rows[0]) < width - 36 and fitted.size >= 22 else pen
 
 
 def lay_out(
@@ -209,10 +232,12 @@ def lay_out(
         gaps.append(gap if gap <= spare else 0)
         spare -= gaps[-1]
     sheet = Sheet(width, round_up(top + pitch * len(rows) + sum(gaps) + rise, most))
+    head = heading_pen(source, pen, rows, width)
     middle, margin = top + pitch / 2 - pen.slope * width / 2, source.between(10, 24)
     for cells, align, gap in zip(rows, document.alignments, gaps, strict=True):
-        for text, left in placed(cells, align, width, margin, pen):
-            sheet.write(text, left, middle, pen)
+        used = head if cells is rows[0] else pen
+        for text, left in placed(cells, align, width, margin, used):
+            sheet.write(text, left, middle, used)
         if source.chance(0.05):
             thick, ink = source.between(1, 3), source.between(120, 255)
             sheet.rule(margin, width - margin, middle + pitch / 2, thick, pen.slope, ink)
