@@ -1,4 +1,4 @@
-"""What `clean` and `repair` share: a text goes through the model block by block, under the guard."""
+"""What `clean` and `repair` share: texts go through the model block by block, under the guard."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Corrected(BaseModel):
 
 @dataclass(frozen=True)
 class Correction:
-    """One text's way through the model. kept: blocks whose answer was thrown away, with the reason."""
+    """One text's way through the model. kept: why the answers to some blocks were thrown away."""
 
     text: str
     edits: tuple[Edit, ...]
@@ -44,7 +44,9 @@ def correct(work: Work, texts: Sequence[str], instruction: str, policy: Policy) 
     texts are blank.
     """
     if not any(text.strip() for text in texts):
-        raise InputError("got no text, expected some; is it a scan? then use transcribe", reason="empty")
+        raise InputError(
+            "got no text, expected some; is it a scan? then use transcribe", reason="empty"
+        )
     cut = [list(blocks(text, _fits(work, instruction))) for text in texts]
     asks = [_ask(work, instruction, block) for parts in cut for block, _ in parts if block.strip()]
     replies = iter(work.ask(asks))

@@ -28,11 +28,11 @@ class Cue:
 
 
 def read_cues(path: Path) -> tuple[Cue, ...]:
-    """The text of a TXT, SRT or VTT file. Raises InputError `too_large`, `unreadable`, `damaged`."""
+    """The text of a TXT, SRT or VTT file. InputError: `too_large`, `unreadable`, `damaged`."""
     try:
         if path.stat().st_size > MOST_BYTES:
             raise InputError(
-                f"got a text of {path.stat().st_size} bytes, expected at most {MOST_BYTES}; split it",
+                f"got a text of {path.stat().st_size} bytes, expected {MOST_BYTES}; split it",
                 reason="too_large",
             )
         raw = path.read_bytes()
@@ -58,7 +58,9 @@ def decode(raw: bytes) -> str:
         text = raw.decode("utf-16", "replace")
     else:
         if b"\0" in raw:
-            raise InputError("got binary data, expected text; name the file by its kind", reason="damaged")
+            raise InputError(
+                "got binary data, expected text; name the file by its kind", reason="damaged"
+            )
         try:
             text = raw.decode("utf-8-sig")
         except UnicodeDecodeError:

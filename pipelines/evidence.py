@@ -6,26 +6,31 @@ every word keeps its place. Words that a model has read carry its confidence.
 
 from __future__ import annotations
 
+import math
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from pipelines.records import Word
+from pipelines.records import Box, Grounding, Word
 
 # What the digest keeps besides the top: lines with a date, and lines about totals.
-_DATE = re.compile(
-    r"\d{1,4}[/.-]\d{1,2}[/.-]\d{2,4}|\d{1,2}[ /-]?[A-Za-z]{3,9}[ /-]?\d{2,4}|\d{8}"
-)
+_DATE = re.compile(r"\d{1,4}[/.-]\d{1,2}[/.-]\d{2,4}|\d{1,2}[ /-]?[A-Za-z]{3,9}[ /-]?\d{2,4}|\d{8}")
 _TOTAL = re.compile(r"total|amount|due|rounding|nett?|payable|\bRM\b", re.IGNORECASE)
 _HEAD = 9
 
 
 @dataclass(frozen=True)
 class Line:
-    """Words that stand on one line. confidence: of a reading, 1.0 where nothing was read."""
+    """Words that stand on one line.
+
+    confidence: of the reading, per token; certain: for each word the probability that it was read
+    right. Both are 1 where nothing was read.
+    """
 
     words: tuple[Word, ...]
     confidence: float = 1.0
+    certain: tuple[float, ...] = ()
 
     @property
     def text(self) -> str:
@@ -41,29 +46,73 @@ def joined(lines: Iterable[Line]) -> str:
     return "\n".join(line.text for line in lines)
 
 
-def lines_of(words: Iterable[Word]) -> tuple[Line, ...]:
-    """Groups words in reading order into lines: a word starts a new line when it is on another
-    page, or when less than half of its height overlaps the line's last word, or when it stands
-    before that word. Words without a box are one line for each page and time span."""
-    lines: list[list[Word]] = []
-    for word in words:
-        if not word.text.strip():
-            continue
-        if lines and _continues(lines[-1][-1], word):
-            lines[-1].append(word)
-        else:
-            lines.append([word])
-    return tuple(Line(tuple(line)) for line in lines)
+def lines_of(words: Sequence[Word], text: str) -> tuple[Line, ...]:
+    """Words as the lines of `text`, which holds the same words in the same order."""
+    lines, at = [], 0
+    for line in text.split("\n"):
+        count = len(line.split())
+        if part := tuple(words[at : at + count]):
+            lines.append(Line(part))
+        at += count
+    return (*lines, Line(tuple(words[at:]))) if words[at:] else tuple(lines)
 
 
-def _continues(last: Word, word: Word) -> bool:
-    if (last.page, last.span) != (word.page, word.span):
-        return False
-    if last.box is None or word.box is None:
-        return last.box == word.box
-    top, bottom = max(last.box[1], word.box[1]), min(last.box[3], word.box[3])
-    height = min(last.box[3] - last.box[1], word.box[3] - word.box[1])
-    return bottom - top >= 0.5 * height and word.box[0] >= last.box[0]
+@dataclass(frozen=True)
+class Place:
+    """Where a value was found: its words, and the probability that they were read right."""
+
+    words: tuple[Word, ...]
+    certain: float
+
+    @property
+    def grounding(self) -> Grounding:
+        """The box around the words on the first one's page, and their time span."""
+        first = self.words[0]
+        boxes = [word.box for word in self.words if word.box and word.page == first.page]
+        spans = [word.span for word in self.words if word.span]
+        return Grounding(
+            status="exact",
+            page=first.page,
+            box=around(boxes) if boxes else None,
+            span=(min(s[0] for s in spans), max(s[1] for s in spans)) if spans else None,
+            evidence=" ".join(word.text for word in self.words),
+        )
+
+
+def around(boxes: Sequence[Box]) -> Box:
+    """The smallest box that holds all."""
+    x0, y0, x1, y1 = zip(*boxes, strict=True)
+    return min(x0), min(y0), max(x1), max(y1)
+
+
+class Index:
+    """Finds values that are runs of the lines, white space aside."""
+
+    def __init__(self, lines: Sequence[Line]) -> None:
+        self._words: list[tuple[int, Word, float]] = []  # where each starts in the text
+        self.text = ""
+        for line in lines:
+            for at, word in enumerate(line.words):
+                self.text += " " if self.text else ""
+                certain = line.certain[at] if line.certain else 1.0
+                self._words.append((len(self.text), word, certain))
+                self.text += word.text
+        self._starts = [start for start, _, _ in self._words]
+
+    def find(self, value: str) -> Place | None:
+        """The first occurrence, the one at word borders before others."""
+        value = " ".join(value.split())
+        at = self._search(value)
+        if not value or at < 0:
+            return None
+        first = bisect_right(self._starts, at) - 1
+        last = bisect_right(self._starts, at + len(value) - 1) - 1
+        part = self._words[first : last + 1]
+        return Place(tuple(word for _, word, _ in part), math.prod(c for _, _, c in part))
+
+    def _search(self, value: str) -> int:
+        at = f" {self.text} ".find(f" {value} ")
+        return at if at >= 0 else self.text.find(value)
 
 
 def digest(lines: Sequence[Line], characters: int | None) -> tuple[Line, ...]:
@@ -93,6 +142,22 @@ def blocks(text: str, fits: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
         block = "".join(rest[:count])
         yield block.rstrip(), block[len(block.rstrip()) :]
         start += count
+
+
+def runs(
+    units: Sequence[Sequence[Line]], fits: Callable[[Sequence[Line]], bool]
+) -> Iterator[list[Line]]:
+    """Neighbouring units joined while they fit, at least one unit each."""
+    start = 0
+    while start < len(units):
+        rest = units[start:]
+        count = _longest(len(rest), lambda n, rest=rest: fits(_flat(rest[:n])))  # type: ignore[misc]
+        yield _flat(rest[:count])
+        start += count
+
+
+def _flat(units: Sequence[Sequence[Line]]) -> list[Line]:
+    return [line for unit in units for line in unit]
 
 
 def _longest(most: int, fits: Callable[[int], bool]) -> int:

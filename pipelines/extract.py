@@ -5,14 +5,39 @@ Worked example, schema `{"company": str | None, "total": Decimal | None}`:
     system  Extract these fields as JSON, null where absent:
             company
             total: amount to pay
-    user    ACME TRADING\\n12 HIGH STREET\\nTOTAL 12.50
-    model   {"company":"ACME TRADING","total":"12.50"}
+    user    ACME TRADING\\n12 HIGH STREET\\nTOTAL RM12.50
+    model   {"company":"ACME TRADING","total":"RM12.50"}
+
+    output  company="ACME TRADING", total=Decimal("12.50")
+
+Where there are words (text layer, character recognition, transcript, or a reading by the model
+itself) every value is a run of them. A document that does not fit one context is cut into windows
+of whole pages, or of lines where a page does not fit. Merging: a field takes the value of the first
+window that is sure of one (at least `Options.minimum_confidence`), else the surest value; lists are
+joined in order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial, reduce
+from itertools import groupby
 from typing import Any
+
+from pydantic import BaseModel
+
+from model_onnx.constrain import JsonSchema
+from model_onnx.errors import InputError
+from model_onnx.prompt import Image, Part
+from pipelines import transcribe
+from pipelines.evidence import Index, Line, digest, joined, runs
+from pipelines.items import Item
+from pipelines.pointing import Parsed, pointing, resolve
+from pipelines.records import Check, FieldValue, Grounding
+from pipelines.spans import join_path, value_spans
+from pipelines.subtask import Answer, Ask, Reply, Subtask, Work
 
 PROMPT_VERSION = "extract-1"
 
@@ -44,13 +69,204 @@ def _walk(
             yield from _walk(node, definitions, f"{path}.")
 
 
-def resolve(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Follows `$ref` and takes the non-null side of `X | None`."""
-    for _ in range(8):
-        if "$ref" in node:
-            node = definitions[str(node["$ref"]).rsplit("/", 1)[-1]]
-        elif options := [o for o in node.get("anyOf", ()) if o.get("type") != "null"]:
-            node = options[0]
+def subtask(
+    output: type[BaseModel], *, name: str = "extract", schema_name: str | None = None
+) -> Subtask:
+    """Extraction into a pydantic model. Raises ConfigError for a schema that is not an object."""
+    schema = output.model_json_schema()
+    pointing(schema)
+    label = schema_name or output.__name__
+    return Subtask(name, PROMPT_VERSION, output, partial(_answer, schema), schema_name=label)
+
+
+@dataclass(frozen=True)
+class _Window:
+    """What one request sees: lines, or pages as images."""
+
+    lines: tuple[Line, ...] = ()
+    images: tuple[Image, ...] = ()
+
+    @cached_property
+    def index(self) -> Index:
+        return Index(self.lines)
+
+
+@dataclass(frozen=True)
+class _Leaf:
+    """One value as the model wrote it. confidence: the probability of its tokens."""
+
+    value: Any
+    confidence: float
+    window: _Window
+
+
+_Tree = dict[str, Any] | list[Any] | _Leaf  # JSON with _Leaf at its ends
+
+
+def _answer(schema: dict[str, Any], work: Work, item: Item) -> Answer:
+    windows, problems = _windows(work, item, schema)
+    groups = _groups(schema, work.habits.fields_per_request)
+    pairs = [(window, group) for window in windows for group in groups]
+    replies = work.ask(_ask(group, window) for window, group in pairs)
+    trees = [
+        _tree(reply, window)
+        for (window, _), reply in zip(pairs, replies, strict=True)
+        if not reply.looped
+    ]
+    if not trees:
+        raise InputError("the model repeated itself and gave no usable answer", reason="loop")
+    tree = reduce(partial(_merge, work.options.minimum_confidence), trees)
+    assert isinstance(tree, dict)
+    ordered = {name: tree[name] for name in schema["properties"] if name in tree}
+    parsed = Parsed(work.options.locale)
+    fields = {path: _field(leaf) for path, leaf in _leaves(ordered)}
+    output = parsed.value(_data(ordered), schema)
+    fields = {
+        path: field.model_copy(update={"parsed": parsed.parsed.get(path)})
+        for path, field in fields.items()
+    }
+    looped = len(replies) - len(trees)
+    checks = (*problems, *_checks(dict(_leaves(ordered)), fields, parsed, looped))
+    return Answer(output, fields, checks, any(reply.truncated for reply in replies))
+
+
+def _checks(
+    leaves: Mapping[str, _Leaf], fields: Mapping[str, FieldValue], parsed: Parsed, looped: int
+) -> tuple[Check, ...]:
+    loose = [
+        path
+        for path, leaf in leaves.items()
+        if isinstance(leaf.value, str)
+        and leaf.window.lines
+        and fields[path].grounding.status == "none"
+    ]
+    unread = ", ".join(parsed.unparsed)
+    return (
+        Check(
+            name="ungrounded", passed=not loose, reason=f"not in the evidence: {', '.join(loose)}"
+        ),
+        Check(name="unparsed", passed=not unread, reason=f"no date or number: {unread}"),
+        Check(name="loop", passed=not looped, reason=f"{looped} answers repeated themselves"),
+    )
+
+
+def _tree(reply: Reply, window: _Window) -> _Tree:
+    """Raises InputError when a budget cut the JSON where the grammar could not close it."""
+    try:
+        spans = value_spans(reply.tokens.text)
+    except ValueError:
+        raise InputError(
+            "got an answer that is not JSON; raise new_tokens", reason="damaged_answer"
+        ) from None
+
+    def build(value: Any, path: str) -> _Tree:
+        if isinstance(value, dict) and value:
+            return {key: build(inner, join_path(path, key)) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [build(inner, f"{path}[{at}]") for at, inner in enumerate(value)]
+        span = spans[path]
+        return _Leaf(value, reply.tokens.probability(span.start, span.end), window)
+
+    return build(json.loads(reply.tokens.text), "")
+
+
+def _merge(sure: float, one: _Tree, two: _Tree) -> _Tree:
+    """See the module's docstring; `one` comes first."""
+    if isinstance(one, dict) and isinstance(two, dict):
+        return {
+            key: _merge(sure, one[key], two[key]) if key in one and key in two else (one | two)[key]
+            for key in one | two
+        }
+    if isinstance(one, list) and isinstance(two, list):
+        return one + two
+    if not isinstance(one, _Leaf) or not isinstance(two, _Leaf):
+        return two if isinstance(one, _Leaf) else one  # a null beside an object or a list
+    if one.value is None or two.value is None:
+        if one.value is None and two.value is None:
+            return min(one, two, key=lambda leaf: leaf.confidence)
+        return two if one.value is None else one
+    return one if one.confidence >= min(sure, two.confidence) else two
+
+
+def _leaves(tree: _Tree, path: str = "") -> Iterator[tuple[str, _Leaf]]:
+    if isinstance(tree, _Leaf):
+        yield path, tree
+    elif isinstance(tree, dict):
+        for key, inner in tree.items():
+            yield from _leaves(inner, join_path(path, key))
+    else:
+        for at, inner in enumerate(tree):
+            yield from _leaves(inner, f"{path}[{at}]")
+
+
+def _data(tree: _Tree) -> Any:
+    if isinstance(tree, _Leaf):
+        return tree.value
+    if isinstance(tree, dict):
+        return {key: _data(inner) for key, inner in tree.items()}
+    return [_data(inner) for inner in tree]
+
+
+def _field(leaf: _Leaf) -> FieldValue:
+    """A value from words that were themselves read is as sure as both steps."""
+    place = leaf.window.index.find(leaf.value) if isinstance(leaf.value, str) else None
+    certain = place.certain if place else 1.0
+    return FieldValue(
+        value=leaf.value,
+        confidence=leaf.confidence * certain,
+        grounding=place.grounding if place else Grounding(status="none"),
+    )
+
+
+def _groups(schema: dict[str, Any], size: int | None) -> list[dict[str, Any]]:
+    """The schema, or parts of it with `size` top-level fields each."""
+    names = list(schema["properties"])
+    size = size or len(names)
+    parts = [names[at : at + size] for at in range(0, len(names), size)]
+    return [
+        schema | {"properties": {name: schema["properties"][name] for name in part}, "required": []}
+        for part in parts
+    ]
+
+
+def _ask(schema: dict[str, Any], window: _Window) -> Ask:
+    text = joined(window.lines)
+    compact = json.dumps(pointing(schema), ensure_ascii=False)
+    constraint = JsonSchema(compact, evidence=text if window.lines else None)
+    parts: tuple[Part, ...] = (*window.images, text) if text else window.images
+    return Ask(instruction(describe(schema)), parts, constraint)
+
+
+def _windows(
+    work: Work, item: Item, schema: dict[str, Any]
+) -> tuple[list[_Window], tuple[Check, ...]]:
+    """What the requests see: as few windows as the context allows."""
+    pixels = item.pages and not item.clips and not any(page.words for page in item.pages)
+    if pixels and work.reading == "page":
+        images = [Image(page.rgb(), work.options.soft_tokens) for page in item.pages]
+        cost = work.options.soft_tokens + 8
+        most = max(1, (work.room(_ask(schema, _Window())) // cost))
+        parts = [tuple(images[at : at + most]) for at in range(0, len(images), most)]
+        return [_Window(images=part) for part in parts], ()
+    reading = transcribe.evidence(work, item)
+    check = reading.check
+    if reading.truncated:
+        check = Check(name="unread", passed=False, reason="a page was read only in part")
+    lines = digest(reading.lines, work.habits.evidence_characters)
+    return list(_text_windows(work, lines, schema)), (check,)
+
+
+def _text_windows(work: Work, lines: Sequence[Line], schema: dict[str, Any]) -> Iterator[_Window]:
+    """Whole pages while they fit; a page that does not fit alone is cut between lines."""
+
+    def fits(part: Sequence[Line]) -> bool:
+        return work.room(_ask(schema, _Window(tuple(part)))) >= 0
+
+    if fits(lines):
+        yield _Window(tuple(lines))
+        return
+    for pages in runs([tuple(page) for _, page in groupby(lines, lambda line: line.page)], fits):
+        if fits(pages):
+            yield _Window(tuple(pages))
         else:
-            break
-    return node
+            yield from (_Window(tuple(part)) for part in runs([(line,) for line in pages], fits))

@@ -5,7 +5,7 @@ Ratio (numerator, denominator), a set gives their sums, and a bootstrap resample
 
 Normalisers:
     fold    upper/lower case and runs of white space aside, NFKC
-    words   for WER: `fold`, then punctuation removed except inside numbers (12.50) and words (don't)
+    words   for WER: `fold`, then punctuation removed but for that inside words: 12.50, don't
     tight   letters and digits only, folded: ignores spaces and punctuation
 """
 
@@ -52,8 +52,10 @@ def word_errors(expected: str, got: str) -> Ratio:
 
 
 def leaves(output: Any, path: str = "") -> list[tuple[str, str]]:
-    """(path, text) of every value that is not null; positions in lists are dropped, so that a list's
-    order and a missed row do not make the other rows wrong."""
+    """(path, text) of every value that is not null.
+
+    Positions in lists are dropped, so that a missed row does not make the other rows wrong.
+    """
     if output is None or output == "":
         return []
     if isinstance(output, Mapping):
@@ -92,7 +94,9 @@ def field_counts(expected: Any, got: Any, key: Callable[[str], str] = fold) -> F
     return FieldCounts((one & two).total(), two.total(), one.total())
 
 
-def exact_fields(expected: Mapping[str, Any], got: Mapping[str, Any], key: Callable[[str], str]) -> Ratio:
+def exact_fields(
+    expected: Mapping[str, Any], got: Mapping[str, Any], key: Callable[[str], str]
+) -> Ratio:
     """Top-level fields that agree, null with null included, per field of `expected`."""
     right = sum(_same(value, got.get(name), key) for name, value in expected.items())
     return right, len(expected)
@@ -198,4 +202,6 @@ def calibration_error(confidences: Sequence[float], right: Sequence[bool], bins:
     """Expected calibration error: |confidence - accuracy| over the bins, weighted by their size."""
     table = reliability(confidences, right, bins)
     total = sum(row.n for row in table)
-    return sum(row.n * abs(row.confidence - row.accuracy) for row in table) / total if total else 0.0
+    return (
+        sum(row.n * abs(row.confidence - row.accuracy) for row in table) / total if total else 0.0
+    )

@@ -32,10 +32,50 @@ _CORRECTIONS = re.compile(
     r"\b(no|sorry|correction|mean|make that|rather|actually|wait|(scratch|delete|strike) that)\b"
 )
 _COMMANDS = frozenset(
-    "comma period full stop question exclamation mark point colon semicolon new line newline next "
-    "paragraph dash hyphen open close quote bracket".split()
+    [
+        "comma",
+        "period",
+        "full",
+        "stop",
+        "question",
+        "exclamation",
+        "mark",
+        "point",
+        "colon",
+        "semicolon",
+        "new",
+        "line",
+        "newline",
+        "next",
+        "paragraph",
+        "dash",
+        "hyphen",
+        "open",
+        "close",
+        "quote",
+        "bracket",
+    ]
 )
-_FILLERS = frozenset("um uh er erm ah hmm uhm eh mm you know well like i mean so".split())
+_FILLERS = frozenset(
+    [
+        "um",
+        "uh",
+        "er",
+        "erm",
+        "ah",
+        "hmm",
+        "uhm",
+        "eh",
+        "mm",
+        "you",
+        "know",
+        "well",
+        "like",
+        "i",
+        "mean",
+        "so",
+    ]
+)
 
 
 class Repaired(Transcript):

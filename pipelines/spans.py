@@ -20,7 +20,7 @@ _DECODER = json.JSONDecoder()
 
 @dataclass(frozen=True)
 class ValueSpan:
-    """A leaf (string, number, true, false, null, empty list) at text[start:end], quotes included."""
+    """A leaf (string, number, boolean, null, empty list) at text[start:end], with its quotes."""
 
     value: Any
     start: int
@@ -28,12 +28,16 @@ class ValueSpan:
 
 
 def value_spans(text: str) -> dict[str, ValueSpan]:
-    """Leaves of a JSON document by path (`items[0].name`; "" for a bare value). Raises ValueError."""
+    """Leaves of a JSON text by path (`items[0].name`; "" for a bare value). Raises ValueError."""
     spans: dict[str, ValueSpan] = {}
     end = _walk(text, _skip(text, 0), "", spans)
     if _skip(text, end) != len(text):
         raise ValueError("text after the JSON value")
     return spans
+
+
+def join_path(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
 
 
 def _walk(text: str, at: int, path: str, spans: dict[str, ValueSpan]) -> int:
@@ -55,7 +59,7 @@ def _walk(text: str, at: int, path: str, spans: dict[str, ValueSpan]) -> int:
                 raise ValueError(f"expected a key at {at}")
             key, at = scanstring(text, at + 1)
             at = _expect(text, at, ":")
-            inner = f"{path}.{key}" if path else key
+            inner = join_path(path, key)
         at, count = _skip(text, _walk(text, at, inner, spans)), count + 1
         if text[at : at + 1] == close:
             return at + 1

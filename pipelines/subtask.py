@@ -32,9 +32,10 @@ from model_onnx.prompt import Part, PromptRenderer, Turn
 from pipelines.items import Item
 from pipelines.records import Check, FieldValue, ModelInfo, Record, Status, Timing
 from pipelines.spans import TokenMap
+from pipelines.values import Locale
 
 if TYPE_CHECKING:  # importing a subtask for its prompt does not load the runtime
-    from model_onnx.engine import Request, Result
+    from model_onnx.sequence import Request, Result
 
 _IN_FLIGHT = 64  # requests of one item; each strip of a page holds up to 0.7 MB of patches
 
@@ -60,7 +61,8 @@ class Options:
     context_tokens: prompt and answer of one request together (None: what the bundle was made for);
     new_tokens: the answer's budget; time_limit: seconds a request may take;
     reading: how pixels without words are read: line strips first, or the page as one image (None:
-    what the bundle was made for).
+    what the bundle was made for);
+    locale: how dates and numbers are parsed.
     """
 
     minimum_confidence: float = 0.5
@@ -69,6 +71,7 @@ class Options:
     new_tokens: int = 1024
     time_limit: float | None = 600.0
     reading: Literal["strips", "page"] | None = None
+    locale: Locale = field(default_factory=Locale)
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ class Reply:
         return self.tokens.mean(0, len(self.tokens.text))
 
 
-_LOOP = re.compile(r"(?=[^\n]*\w)(.{1,80}?)\1{7,}\s*\Z", re.DOTALL)
+_LOOP = re.compile(r"(.{1,80}?)\1{7,}\s*\Z", re.DOTALL)
 
 
 def loops(text: str) -> bool:
@@ -137,7 +140,7 @@ def loops(text: str) -> bool:
     The copies must be at least 24 characters together, so that `00000000` is a number.
     """
     found = _LOOP.search(text[-4000:])
-    return bool(found) and len(found[0].strip()) >= 24 and bool(re.search(r"\w", found[1]))
+    return found is not None and len(found[0].strip()) >= 24 and bool(re.search(r"\w", found[1]))
 
 
 class Work:
@@ -151,6 +154,10 @@ class Work:
     @property
     def context_tokens(self) -> int:
         return self.options.context_tokens or self.habits.context_tokens
+
+    @property
+    def reading(self) -> Literal["strips", "page"]:
+        return self.options.reading or self.habits.reading
 
     def ask(self, asks: Iterable[Ask]) -> list[Reply]:
         """Answers in order. Up to 64 requests are under way at once, so that the engine decodes
@@ -179,7 +186,7 @@ class Work:
         return Reply(result.text.strip(), tokens, result)
 
     def room(self, ask: Ask) -> int:
-        """Tokens left in the context after the prompt and the answer's budget; negative: too long."""
+        """Tokens of the context left beside prompt and answer; negative: it does not fit."""
         prompt = self.model.renderer.render(_turns(ask))
         return self.context_tokens - len(prompt.ids) - (ask.new_tokens or self.options.new_tokens)
 
@@ -187,7 +194,7 @@ class Work:
         return len(self.model.renderer.encode_text(text))
 
     def _request(self, ask: Ask) -> Request:
-        from model_onnx.engine import Request
+        from model_onnx.sequence import Request
 
         return Request(
             prompt=self.model.renderer.render(_turns(ask)),
@@ -225,7 +232,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Subtask:
-    """One bounded job. A custom one is an instance of this, named `module:NAME` on the command line.
+    """One bounded job. A custom one is an instance of this, named `module:NAME`.
 
     prompt: the version of its prompt, part of a record's identity; output: the pydantic model of
     the result; answer: asks the engine (raises InputError when there is nothing to answer from);
@@ -304,8 +311,10 @@ def _record(
         schema_name=subtask.schema_name,
         output=None if failed else answer.output,
         fields=answer.fields,
-        checks=tuple(check if not check.passed else check.model_copy(update={"reason": ""})
-                     for check in answer.checks),
+        checks=tuple(
+            check if not check.passed else check.model_copy(update={"reason": ""})
+            for check in answer.checks
+        ),
         status=status,
         reason=", ".join(dict.fromkeys(reasons)),
         model=info,

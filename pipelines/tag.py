@@ -44,7 +44,7 @@ class Tags(BaseModel):
 
 
 def subtask(labels: Sequence[str], *, several: bool = False) -> Subtask:
-    """several: all labels that are at least half as probable as the best one. Raises ConfigError."""
+    """several: all labels at least half as probable as the best one. Raises ConfigError."""
     names = tuple(labels)
     if len(set(names)) < 2 or len(set(names)) != len(names) or not all(n.strip() for n in names):
         raise ConfigError(f"got labels {list(names)}, expected two or more different ones")

@@ -19,6 +19,7 @@ clip by clip; a segment is a clip.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -27,10 +28,10 @@ from pydantic import BaseModel, ConfigDict
 
 from model_onnx.errors import InputError
 from model_onnx.prompt import Audio, Image
-from pipelines.evidence import Line, lines_of
+from pipelines.evidence import Line, Place, lines_of
 from pipelines.items import Item
-from pipelines.pages import line_strips
-from pipelines.records import Box, Check, FieldValue, Grounding, Span, Word
+from pipelines.lines import line_strips
+from pipelines.records import Box, Check, FieldValue, Span, Word
 from pipelines.subtask import Answer, Ask, Reply, Subtask, Work
 
 PROMPT_VERSION = "transcribe-1"
@@ -102,7 +103,9 @@ def evidence(work: Work, item: Item, *, pixels: bool = False) -> Reading:
     """
     parts: list[_Place | tuple[Line, ...]] = [item.text_lines]
     replies = iter(work.ask(_asks(work, item, pixels, parts)))
-    read = [_read(part, next(replies)) if isinstance(part, _Place) else Reading(part) for part in parts]
+    read = [
+        _read(part, next(replies)) if isinstance(part, _Place) else Reading(part) for part in parts
+    ]
     whole = Reading(
         tuple(line for reading in read for line in reading.lines),
         sum(reading.unread for reading in read),
@@ -120,18 +123,18 @@ def _asks(
     work: Work, item: Item, pixels: bool, parts: list[_Place | tuple[Line, ...]]
 ) -> Iterator[Ask]:
     """What has to be read. Notes in `parts` where each answer belongs among the known lines."""
-    strips = (work.options.reading or work.habits.reading) == "strips"
+    strips = work.reading == "strips"
     page_of_lines = instruction("page")
     for page in item.pages:
-        if page.words and not (pixels and page.recognised):
-            parts.append(lines_of(page.words))
+        if page.words and not (pixels and page.text_source == "tesseract"):
+            parts.append(lines_of(page.words, page.text))
         elif strips:
             for strip in line_strips(page):
                 parts.append(_Place(page.number, strip.box))
                 yield Ask(page_of_lines, (Image(strip.pixels, None),), new_tokens=_STRIP_TOKENS)
         else:
             parts.append(_Place(page.number, whole=True))
-            yield Ask(page_of_lines, (Image(page.image, work.options.soft_tokens),))
+            yield Ask(page_of_lines, (Image(page.rgb(), work.options.soft_tokens),))
     for clip in item.clips:
         parts.append(_Place(span=clip.span))
         yield Ask(
@@ -145,15 +148,15 @@ def _read(place: _Place, reply: Reply) -> Reading:
         return Reading((), 1)
     if not reply.text:
         return Reading((), int(place.box is None))
-    texts = reply.text.split("\n") if place.whole else [reply.text]
-    lines = [
-        Line(
-            tuple(Word(text=w, page=place.page, box=place.box, span=place.span) for w in words),
-            reply.confidence,
+    said = reply.tokens.text if place.whole else reply.tokens.text.replace("\n", " ")
+    lines = []
+    for line in re.finditer(r"[^\n]*\S[^\n]*", said):
+        found = [m.span() for m in re.compile(r"\S+").finditer(said, *line.span())]
+        words = (
+            Word(text=said[a:b], page=place.page, box=place.box, span=place.span) for a, b in found
         )
-        for text in texts
-        if (words := text.split())
-    ]
+        certain = tuple(reply.tokens.probability(a, b) for a, b in found)
+        lines.append(Line(tuple(words), reply.tokens.mean(*line.span()), certain))
     return Reading(tuple(lines), truncated=reply.truncated)
 
 
@@ -190,12 +193,7 @@ def _segments(lines: Sequence[Line]) -> tuple[Segment, ...]:
 
 
 def _field(line: Line) -> FieldValue:
-    first, boxes = line.words[0], [word.box for word in line.words if word.box]
-    box = None
-    if boxes:
-        box = (min(b[0] for b in boxes), min(b[1] for b in boxes),
-               max(b[2] for b in boxes), max(b[3] for b in boxes))  # fmt: skip
-    place = Grounding(status="exact", page=first.page, box=box, span=first.span)
+    place = Place(line.words, 1.0).grounding
     return FieldValue(value=line.text, confidence=line.confidence, grounding=place)
 
 

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from model_onnx.constrain import Choices
-from model_onnx.engine import Request, Result
 from model_onnx.prompt import Prompt, Turn
+from model_onnx.sequence import Request, Result
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,9 @@ class FakeEngine:
         if isinstance(said, Exception):
             future.set_exception(said)
         else:
-            future.set_result(result(request, said if isinstance(said, Answered) else Answered(said)))
+            future.set_result(
+                result(request, said if isinstance(said, Answered) else Answered(said))
+            )
         return future
 
     def close(self) -> None:

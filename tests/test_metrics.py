@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from pipelines import metrics as m
 
-PLAIN = st.lists(st.sampled_from(["one", "two", "three", "four"]), min_size=1, max_size=8).map(" ".join)
+PLAIN = st.lists(st.sampled_from(["one", "two", "three", "four"]), min_size=1, max_size=8).map(
+    " ".join
+)
 
 
 def test_character_errors_by_hand() -> None:
@@ -39,7 +41,7 @@ def test_field_counts_by_hand() -> None:
     got = {"a": "x  Y", "b": "invented", "c": None, "items": [{"n": "q"}]}
     counts = m.field_counts(expected, got)
     assert counts == m.FieldCounts(right=2, got=3, expected=4)
-    assert counts.precision == (2, 3) and counts.recall == (2, 4) and counts.f1 == (4, 7)
+    assert (counts.precision, counts.recall, counts.f1) == ((2, 3), (2, 4), (4, 7))
     assert m.field_counts(expected, got, key=str).right == 1
     assert m.exact_fields(expected, got, m.fold) == (1, 4)
     assert m.abstention(expected, got) == (0, 1)

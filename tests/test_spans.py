@@ -12,7 +12,9 @@ from pipelines.spans import TokenMap, value_spans
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+    ),
     max_leaves=12,
 )
 
@@ -42,7 +44,9 @@ def test_probability_is_the_product_over_overlapping_tokens() -> None:
     logs = np.log(np.array([0.5, 0.9, 0.8, 0.7, 0.6, 1.0, 0.4], np.float32))
     tokens = TokenMap.of('{"a":"éy","b":1}', pieces, logs)
     spans = value_spans(tokens.text)
-    assert tokens.probability(spans["a"].start, spans["a"].end) == pytest.approx(0.9 * 0.8 * 0.7 * 0.6)
+    assert tokens.probability(spans["a"].start, spans["a"].end) == pytest.approx(
+        0.9 * 0.8 * 0.7 * 0.6
+    )
     assert tokens.probability(spans["b"].start, spans["b"].end) == pytest.approx(0.4)
     assert tokens.mean(5, 6) == pytest.approx(0.9)
 
