@@ -1,0 +1,187 @@
+"""What an answer may say: a Constraint (plain data) becomes a Matcher that the decode loop asks.
+
+    matcher = grammar.matcher(JsonSchema('{"type":"boolean"}'), max_new_tokens=8)
+    while not matcher.finished:
+        forced = matcher.forced()              # must come next: append in one chunk, no choice
+        if forced:
+            matcher.commit(forced)
+            continue
+        token = ...                            # the best under allowed() or among allowed_ids()
+        appended = matcher.advance(token)      # [token]; [] for an end token; or a whole ending
+
+Knows tokens and text, no logits and no cache. llguidance never raises by itself, so every call is
+checked here and becomes a ConstraintError: an answer is never silently unconstrained.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from llguidance import LLMatcher, LLTokenizer
+
+from model_onnx.bundle import TOKENIZER, Bundle
+from model_onnx.errors import ConstraintError
+from model_onnx.grammar import json_grammar, literals_grammar, regex_grammar
+from model_onnx.matcher import GrammarMatcher, Matcher, Vocabulary
+
+# What an ending tries where the grammar leaves a choice: close what is open, write what says
+# "absent", else the least value.
+_CLOSERS = ("}", "]", ",", "null", '""', "[]", "false", "0", '"', "[")
+
+
+@dataclass(frozen=True)
+class JsonSchema:
+    """Compact JSON of a schema (JSON text). With `evidence`, strings marked `"verbatim": true` are
+    runs of its words."""
+
+    schema: str
+    evidence: str | None = None
+
+
+@dataclass(frozen=True)
+class Regex:
+    """The whole answer matches the pattern (Rust dialect, no look-around)."""
+
+    pattern: str
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The answer is one of the options."""
+
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FreeText:
+    """Anything until the model ends its turn."""
+
+
+Constraint = JsonSchema | Regex | Choices | FreeText
+
+
+class Grammar:
+    """The tokenizer's side of constraints: one per process and bundle (3-12 s at 262k tokens)."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        width = bundle.config.vocab_size
+        tokenizer = json.loads(bundle.path(TOKENIZER).read_text(encoding="utf-8"))
+        special = _hide_special_tokens(tokenizer)
+        self._tokenizer = LLTokenizer(
+            json.dumps(tokenizer, ensure_ascii=False),
+            n_vocab=width,
+            eos_token=list(bundle.eos_token_ids),
+            slices=LLTokenizer.json_slices(),
+        )
+        pieces = [self._tokenizer.decode_bytes([token]) for token in range(width)]
+        for token, name in special.items():
+            pieces[token] = name.encode()
+        eos = frozenset(bundle.eos_token_ids)
+        self._vocabulary = Vocabulary(
+            pieces=tuple(pieces),
+            lengths=np.array([len(piece) for piece in pieces], dtype=np.int32),
+            eos=eos,
+            suppressed=np.array(sorted(set(bundle.suppress_tokens) - eos), dtype=np.int64),
+            quote=self.encode('"'),
+            closers=tuple(self.encode(text) for text in _CLOSERS),
+        )
+
+    def check(self, constraint: Constraint) -> None:
+        """Raises ConstraintError that names the keyword which cannot be enforced."""
+        if not isinstance(constraint, FreeText):
+            self._start(constraint)
+
+    def matcher(self, constraint: Constraint, max_new_tokens: int) -> Matcher:
+        """A fresh answer of at most `max_new_tokens` ids (the end token is not counted).
+
+        Raises ConstraintError when the constraint cannot be enforced or when not even its shortest
+        answer fits the budget."""
+        if isinstance(constraint, FreeText):
+            return Matcher(self._vocabulary, max_new_tokens)
+        matcher = self._start(constraint)
+        is_json = isinstance(constraint, JsonSchema)
+        try:
+            return GrammarMatcher(self._vocabulary, matcher, max_new_tokens, is_json=is_json)
+        except ConstraintError as error:
+            raise ConstraintError(f"{_describe(constraint)}: {error}") from error
+
+    def bytes_of(self, token: int) -> bytes:
+        """What one token writes; a special token writes its name."""
+        return self._vocabulary.pieces[token]
+
+    def encode(self, text: str) -> list[int]:
+        """Canonical ids of plain text; the spelling of a control token gives ordinary tokens."""
+        ids: list[int] = self._tokenizer.tokenize_str(text)
+        return ids
+
+    def choice_token_ids(self, options: Sequence[str]) -> list[list[int]]:
+        """One canonical id sequence for each option, in order. Where an option's ids begin
+        another's, an end token closes it, so that no sequence begins another."""
+        _check_options(options)
+        sequences = [self.encode(option) for option in options]
+        end = min(self._vocabulary.eos)
+        prefixes = {tuple(ids[:n]) for ids in sequences for n in range(len(ids))}
+        return [[*ids, end] if tuple(ids) in prefixes else ids for ids in sequences]
+
+    def _start(self, constraint: JsonSchema | Regex | Choices) -> Any:
+        """A new llguidance matcher."""
+        matcher = LLMatcher(self._tokenizer, _lark(constraint), log_level=0)
+        if matcher.is_error():
+            raise ConstraintError(
+                f"{_describe(constraint)} cannot be enforced: {_reason(matcher.get_error())}"
+            )
+        return matcher
+
+
+def _hide_special_tokens(tokenizer: dict[str, Any]) -> dict[int, str]:
+    """Renames the special tokens of a tokenizer.json in place; returns id -> name.
+
+    llguidance tokenizes what a grammar forces, and would write a document's "<turn|>" as the
+    control token. No text spells the new names: JSON escapes their control characters."""
+    names: dict[int, str] = {}
+    for token in tokenizer["added_tokens"]:
+        if token["special"]:
+            names[token["id"]] = token["content"]
+            token["content"] = f"\x00\x01{token['id']}\x01\x00"
+    hidden = {name: f"\x00\x01{index}\x01\x00" for index, name in names.items()}
+    model = tokenizer["model"]
+    model["vocab"] = {hidden.get(text, text): index for text, index in model["vocab"].items()}
+    if model.get("unk_token") in hidden:
+        model["unk_token"] = hidden[model["unk_token"]]
+    return names
+
+
+def _check_options(options: Sequence[str]) -> None:
+    repeated = {option for option in options if list(options).count(option) > 1}
+    if not options or "" in options or repeated:
+        raise ConstraintError(
+            f"got the choices {list(options)[:20]}; expected at least one, none empty or repeated"
+        )
+
+
+def _lark(constraint: JsonSchema | Regex | Choices) -> str:
+    if isinstance(constraint, JsonSchema):
+        return json_grammar(constraint.schema, constraint.evidence)
+    if isinstance(constraint, Regex):
+        return regex_grammar(constraint.pattern)
+    _check_options(constraint.options)
+    return literals_grammar(constraint.options)
+
+
+def _describe(constraint: JsonSchema | Regex | Choices) -> str:
+    if isinstance(constraint, JsonSchema):
+        text = f"the schema {constraint.schema}"
+    elif isinstance(constraint, Regex):
+        text = f"the pattern {constraint.pattern!r}"
+    else:
+        text = f"the choices {list(constraint.options)}"
+    return text if len(text) <= 300 else text[:300] + " ..."
+
+
+def _reason(error: str) -> str:
+    """llguidance's message without its copy of the whole grammar."""
+    return error.split("\n<state>")[0].split("\n   1 |")[0].strip()[:500]
