@@ -35,8 +35,8 @@ _STATE = ort.capi.onnxruntime_pybind11_state
 _LOAD_ERRORS = (_STATE.Fail, _STATE.InvalidProtobuf, _STATE.InvalidGraph, _STATE.NotImplemented)
 # Below this a private copy costs less than keeping a second file on disk.
 _PREPACK_FROM_BYTES = 64 << 20
-# ONNX Runtime 1.31 aligns what it writes to the external file only above 1 MiB. A packed INT4 matrix
-# at an odd address is read wrongly (NaN), so smaller ones stay private: 40 MB of the 12B's 8.6 GB.
+# ONNX Runtime 1.31 aligns what it writes to the external file only above 1 MiB. A packed INT4
+# matrix at an odd address is read wrongly (NaN), so smaller ones stay private: eight of the 12B's.
 _EXTERNAL_FROM = (1 << 20) + 1
 # Kernels that ONNX Runtime picks at load time, and so the packed layout, depend on these.
 _CPU_FEATURE = re.compile(r"\b(avx\w*|amx\w*|fma|f16c|asimd\w*|sve\w*|i8mm|bf16)\b")

@@ -1,0 +1,404 @@
+"""Requests in, results out: one thread owns the runtime and decodes all requests as a batch.
+
+Knows token ids, embeddings, masks and caches; knows no PDF, schema class or Prefect. A request is
+prefilled in chunks (an image is never split), moves into a slot, and from then on takes part in
+every step; prefill chunks and steps alternate, so a long prompt does not stop the others.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from model_onnx.bundle import Bundle
+from model_onnx.cache import KVCache, Snapshot
+from model_onnx.constrain import Grammar
+from model_onnx.decoder import Decoder
+from model_onnx.errors import EngineClosedError, RequestError
+from model_onnx.prompt import Prompt, PromptRenderer
+from model_onnx.scoring import score_choices
+from model_onnx.sequence import Request, Result, Sequence
+from model_onnx.session import Array, Provider, choose_provider
+
+POCKET = Path(__file__).parent / "pocket"
+
+_CHUNK = 512  # tokens of a prefill chunk
+# Rows beyond the window in a decode slot: the local buffers move once per so many tokens. At the
+# 12B's shape a move copies 670 MB, 0.1 s; once per 128 steps of a second it does not show.
+_SLACK = 128
+_SNAPSHOT_BYTES = (
+    2 << 30
+)  # shared prefixes kept; a 300-token prefix of the 12B takes 200 MB in fp32
+_GLOBAL_STEP = 256  # global buffers grow in steps of so many rows
+
+
+@dataclass
+class _Prefill:
+    """A prompt on its way into the prefill cache. chunks: (start, end) still to run."""
+
+    sequence: Sequence
+    embeds: Array
+    blocks: Array
+    chunks: deque[tuple[int, int]]
+
+
+class Engine:
+    """A model that answers requests from any thread. Use as a context manager or call `close`."""
+
+    def __init__(self, bundle: Bundle, decoder: Decoder, *, slots: int = 8) -> None:
+        """For tests and special cases; `Engine.open` is the usual way."""
+        self.bundle = bundle
+        self.renderer = PromptRenderer(bundle)
+        self.grammar = Grammar(bundle)
+        window = bundle.config.sliding_window
+        self._decoder = decoder
+        self._slots = decoder.cache(
+            slots=slots, local_capacity=window - 1 + _SLACK, global_capacity=_GLOBAL_STEP
+        )
+        self._scratch = decoder.cache(
+            slots=1, local_capacity=window - 1 + _CHUNK, global_capacity=_GLOBAL_STEP
+        )
+        self._waiting: deque[Sequence] = deque()
+        self._prefill: _Prefill | None = None
+        self._active: list[Sequence] = []  # index = slot
+        self._prefixes: OrderedDict[bytes, Snapshot] = OrderedDict()
+        self._closed = False
+        self._wake = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="scanscribe-engine", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def open(
+        cls,
+        bundle: Bundle | Path | str | None = None,
+        *,
+        slots: int = 8,
+        provider: Provider | None = None,
+        threads: int = 0,
+        prepack: bool | None = None,
+    ) -> Engine:
+        """Opens a bundle, by default the embedded one.
+
+        slots: requests decoded together. threads: 0 = all cores. prepack: keep the repacked weights
+        in the user's cache directory and map them (None: when they are large).
+        Raises BundleError, RuntimeUnavailableError.
+        """
+        if not isinstance(bundle, Bundle):
+            bundle = Bundle.open(bundle or POCKET)
+        chosen = choose_provider(bundle, provider)
+        decoder = Decoder(bundle, chosen, threads=threads, prepack=prepack)
+        engine = cls(bundle, decoder, slots=slots)
+        engine.provider = chosen
+        return engine
+
+    provider: Provider = "cpu"
+
+    def submit(self, request: Request) -> Future[Result]:
+        """Queues a request; thread-safe. `future.cancel()` works until the result is there.
+
+        The future fails with RequestError when the request does not fit the model and with
+        ConstraintError when its constraint cannot be enforced.
+        """
+        future: Future[Result] = Future()
+        try:
+            self._check(request)
+            sequence = Sequence(request, future, self.grammar)
+        except Exception as error:
+            future.set_exception(error)
+            return future
+        with self._wake:
+            if self._closed:
+                raise EngineClosedError("the engine was closed; open a new one")
+            self._waiting.append(sequence)
+            self._wake.notify()
+        return future
+
+    def generate(self, request: Request) -> Result:
+        """`submit` and wait."""
+        return self.submit(request).result()
+
+    def close(self) -> None:
+        """Stops the thread; requests that are not done fail with EngineClosedError."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify()
+        self._thread.join()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _check(self, request: Request) -> None:
+        length, limit = len(request.prompt.ids), self.bundle.config.max_positions
+        if length == 0 or request.max_new_tokens < 1:
+            raise RequestError("got an empty prompt or budget; expected at least one token of each")
+        if length + request.max_new_tokens > limit:
+            raise RequestError(
+                f"got a prompt of {length} and a budget of {request.max_new_tokens} tokens, "
+                f"the model holds {limit}; split the document or lower max_new_tokens"
+            )
+
+    # The loop: everything below runs in the engine's thread.
+
+    def _run(self) -> None:
+        while self._wait():
+            self._drop_cancelled()
+            if self._prefill is None and self._waiting and len(self._active) < self._slots.slots:
+                self._guard([self._waiting[0]], self._start_prefill)
+            if self._prefill is not None:
+                self._guard([self._prefill.sequence], self._prefill_chunk)
+            if self._active:
+                self._guard(list(self._active), self._step)
+        self._abandon()
+
+    def _wait(self) -> bool:
+        """Sleeps until there is work. False when the engine was closed."""
+        with self._wake:
+            while not (self._closed or self._waiting or self._prefill or self._active):
+                self._wake.wait()
+            return not self._closed
+
+    def _drop_cancelled(self) -> None:
+        with self._wake:
+            for sequence in [s for s in self._waiting if self._stopped(s)]:
+                self._waiting.remove(sequence)
+        if self._prefill is not None and self._stopped(self._prefill.sequence):
+            self._prefill = None
+        for sequence in [s for s in self._active if self._stopped(s)]:
+            self._leave(sequence)
+
+    def _stopped(self, sequence: Sequence) -> bool:
+        if sequence.future.cancelled():
+            sequence.future.set_running_or_notify_cancel()  # wakes those who wait for several
+            return True
+        if sequence.overdue:
+            _resolve(sequence)
+        return sequence.future.done()
+
+    def _guard(self, sequences: list[Sequence], work: Callable[[], None]) -> None:
+        """Runs one piece of work; an error ends the requests it was for and no others."""
+        try:
+            work()
+        except Exception as error:
+            for sequence in sequences:
+                _resolve(sequence, error)
+            self._drop_cancelled()
+
+    def _start_prefill(self) -> None:
+        with self._wake:
+            sequence = self._waiting.popleft()
+        started = time.monotonic()
+        prompt = sequence.request.prompt
+        blocks = image_blocks(prompt)
+        spans = [span for span in prompt.media if span.kind != "audio"]
+        longest = max((len(span.features) for span in spans), default=0)
+        extra = max((len(option) for option in sequence.options), default=0)
+        self._make_room(
+            self._scratch,
+            local_rows=self.bundle.config.sliding_window - 1 + max(longest, _CHUNK, extra),
+            global_rows=len(prompt.ids) + extra,
+        )
+        self._scratch.clear(0)
+        start = self._reuse_prefix(prompt)
+        sequence.counts.cached = start
+        embeds = self._decoder.embed(prompt.ids, prompt.media)
+        self._prefill = _Prefill(sequence, embeds, blocks, deque(chunks(prompt, start, blocks)))
+        sequence.prefill_seconds = time.monotonic() - started
+
+    def _prefill_chunk(self) -> None:
+        prefill = self._prefill
+        assert prefill is not None
+        sequence, started = prefill.sequence, time.monotonic()
+        start, end = prefill.chunks.popleft()
+        self._scratch.reserve(0, end - start)
+        hidden = self._decoder.forward(
+            self._scratch, 0, prefill.embeds[None, start:end], prefill.blocks[None, start:end]
+        )
+        if end == sequence.request.prompt.prefix:
+            self._keep_prefix(sequence.request.prompt)
+        sequence.prefill_seconds += time.monotonic() - started
+        if not prefill.chunks:
+            self._prefill = None
+            self._enter(sequence, hidden[0, -1:])
+
+    def _enter(self, sequence: Sequence, hidden: Array) -> None:
+        """Takes the first choice and, if there is more to do, moves the sequence to a slot."""
+        started = time.monotonic()
+        if sequence.options:
+            sequence.score(
+                score_choices(
+                    self._decoder,
+                    self._scratch,
+                    hidden[0],
+                    sequence.options,
+                    self.bundle.eos_token_ids,
+                    self.bundle.suppress_tokens,
+                )
+            )
+        else:
+            sequence.absorb(hidden, self._decoder)
+        sequence.decode_seconds += time.monotonic() - started
+        if sequence.finish is not None:
+            _resolve(sequence)
+            return
+        request = sequence.request
+        slot = len(self._active)
+        self._make_room(
+            self._slots, global_rows=len(request.prompt.ids) + request.max_new_tokens + _SLACK
+        )
+        self._slots.take(slot, self._scratch, 0)
+        self._active.append(sequence)
+
+    def _step(self) -> None:
+        """Feeds every active sequence once and lets it choose."""
+        started, alone = time.monotonic(), len(self._active) == 1
+        for slot, sequence in enumerate(self._active):
+            if sequence.drafts or (alone and len(sequence.pending) > 1):
+                self._feed_one(slot, sequence)
+            else:
+                sequence.ready = True
+                if len(sequence.pending) > 1:  # all but the last token; that one joins the batch
+                    self._forward(slot, 1, [sequence.pending[:-1]])
+                    sequence.pending = sequence.pending[-1:]
+        for slot, count in runs([sequence.ready for sequence in self._active]):
+            self._feed_batch(slot, self._active[slot : slot + count])
+        seconds = time.monotonic() - started
+        for sequence in list(self._active):
+            sequence.ready = False
+            sequence.decode_seconds += seconds
+            if sequence.finish is not None:
+                _resolve(sequence)
+                self._leave(sequence)
+
+    def _feed_one(self, slot: int, sequence: Sequence) -> None:
+        hidden = self._forward(slot, 1, [sequence.pending + sequence.drafts])[0]
+        self._slots.rewind(slot, self._absorb(sequence, hidden))
+
+    def _feed_batch(self, slot: int, sequences: list[Sequence]) -> None:
+        hidden = self._forward(slot, len(sequences), [s.pending for s in sequences])[:, 0]
+        whole = [index for index, sequence in enumerate(sequences) if sequence.needs_head]
+        logits = dict(zip(whole, self._decoder.logits(hidden[whole]), strict=True)) if whole else {}
+        for index, sequence in enumerate(sequences):
+            self._absorb(sequence, hidden[index : index + 1], logits.get(index))
+
+    def _absorb(self, sequence: Sequence, hidden: Array, logits: Array | None = None) -> int:
+        """One sequence's choices; an error ends that sequence alone."""
+        try:
+            return sequence.absorb(hidden, self._decoder, logits)
+        except Exception as error:
+            sequence.finish = "cancelled"
+            _resolve(sequence, error)
+            return 0
+
+    def _forward(self, slot: int, count: int, tokens: list[list[int]]) -> Array:
+        """Feeds tokens [count][S], in pieces that fit a slot; hidden states [count, S, H]."""
+        parts = []
+        for start in range(0, len(tokens[0]), _SLACK):
+            ids = np.array([row[start : start + _SLACK] for row in tokens], np.int64)
+            for index in range(count):
+                self._slots.reserve(slot + index, ids.shape[1])
+            embeds = self._decoder.embed(ids.reshape(-1)).reshape(*ids.shape, -1)
+            parts.append(self._decoder.forward(self._slots, slot, embeds, np.zeros_like(ids)))
+        return np.concatenate(parts, axis=1)
+
+    def _leave(self, sequence: Sequence) -> None:
+        """Frees a slot: the last active sequence moves into the hole."""
+        slot, last = self._active.index(sequence), len(self._active) - 1
+        if slot != last:
+            self._slots.take(slot, self._slots, last)
+            self._active[slot] = self._active[last]
+        self._slots.clear(last)
+        self._active.pop()
+
+    def _make_room(self, cache: KVCache, *, local_rows: int = 0, global_rows: int = 0) -> None:
+        rounded = -(-global_rows // _GLOBAL_STEP) * _GLOBAL_STEP
+        if cache.grow(local_capacity=local_rows, global_capacity=rounded):
+            self._decoder.forget(cache)
+
+    def _reuse_prefix(self, prompt: Prompt) -> int:
+        """Restores the rows of a shared prefix; returns how many tokens that saves."""
+        key = prompt.ids[: prompt.prefix].tobytes()
+        snapshot = self._prefixes.get(key)
+        if snapshot is None:
+            return 0
+        self._prefixes.move_to_end(key)
+        self._scratch.restore(0, snapshot)
+        return prompt.prefix
+
+    def _keep_prefix(self, prompt: Prompt) -> None:
+        self._prefixes[prompt.ids[: prompt.prefix].tobytes()] = self._scratch.snapshot(0)
+        while sum(kept.nbytes for kept in self._prefixes.values()) > _SNAPSHOT_BYTES:
+            self._prefixes.popitem(last=False)
+
+    def _abandon(self) -> None:
+        closed = EngineClosedError("the engine was closed before this request was done")
+        with self._wake:
+            left = [*self._waiting, *self._active]
+        if self._prefill is not None:
+            left.append(self._prefill.sequence)
+        for sequence in left:
+            _resolve(sequence, closed)
+
+
+def image_blocks(prompt: Prompt) -> Array:
+    """int64 [S]: which image (1, 2, ...) each token belongs to, 0 for none. Audio is causal."""
+    blocks = np.zeros(len(prompt.ids), np.int64)
+    for number, span in enumerate(prompt.media, start=1):
+        if span.kind != "audio":
+            blocks[span.start : span.start + len(span.features)] = number
+    return blocks
+
+
+def chunks(prompt: Prompt, start: int, blocks: Array, size: int = _CHUNK) -> list[tuple[int, int]]:
+    """Cuts a prompt into (start, end) pieces that never split an image.
+
+    A cut also lies at the end of the shared prefix, cached or not, so that the arithmetic is the
+    same in both cases. An image longer than `size` is one chunk.
+    """
+    pieces, length = [], len(prompt.ids)
+    while start < length:
+        end = min(start + size, length)
+        if start < prompt.prefix < end:
+            end = prompt.prefix
+        if end < length and blocks[end] and blocks[end] == blocks[end - 1]:
+            inside = np.flatnonzero(blocks == blocks[end])
+            end = int(inside[0]) if inside[0] > start else int(inside[-1]) + 1
+        pieces.append((start, end))
+        start = end
+    return pieces
+
+
+def runs(flags: list[bool]) -> Iterator[tuple[int, int]]:
+    """(start, length) of each run of true flags."""
+    start = 0
+    for is_true, group in groupby(flags):
+        length = len(list(group))
+        if is_true:
+            yield start, length
+        start += length
+
+
+def _resolve(sequence: Sequence, error: Exception | None = None) -> None:
+    """Gives the caller the result or the error, unless the caller has cancelled."""
+    if sequence.future.done() or not sequence.future.set_running_or_notify_cancel():
+        return
+    if error is None:
+        sequence.future.set_result(sequence.result())
+    else:
+        sequence.future.set_exception(error)

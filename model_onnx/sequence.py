@@ -1,0 +1,229 @@
+"""One request while it runs: what was chosen, what waits to be fed, what was drafted.
+
+Knows no cache and no thread. A sequence is fed `pending` tokens (the last choice and the tokens
+that the grammar forces after it) and `drafts` (guesses to verify) in one chunk, then absorbs their
+hidden states. Drafts are checked with the very choices that plain decoding makes, so they change
+the number of steps and never the tokens.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+
+from model_onnx.constrain import Choices, Constraint, FreeText, Grammar
+from model_onnx.draft import PromptLookup
+from model_onnx.loops import LoopDetector
+from model_onnx.prompt import Prompt
+from model_onnx.sample import Sampling, choose
+from model_onnx.session import Array
+
+Finish = Literal["stop", "truncated", "loop", "cancelled"]
+
+
+class Head(Protocol):
+    """The part of a decoder that turns hidden states into logits."""
+
+    def logits(self, hidden: Array) -> Array: ...
+
+    def logits_of(self, hidden: Array, ids: Array) -> Array: ...
+
+
+@dataclass(frozen=True)
+class Request:
+    """One generation.
+
+    max_new_tokens counts forced tokens too. draft: text that the answer mostly copies (guesses are
+    taken from it). time_limit: seconds from submission, after which the text so far is returned.
+    """
+
+    prompt: Prompt
+    constraint: Constraint = FreeText()
+    max_new_tokens: int = 512
+    sampling: Sampling = Sampling()
+    draft: str | None = None
+    time_limit: float | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came out. pieces: the bytes of each id; joined they are the text in UTF-8.
+
+    logprobs: float32, natural log of each token's probability under the mask; 0 for forced tokens.
+    finish: `stop` (complete), `truncated` (budget; constrained text is closed legally), `loop` (a
+    repetition was cut), `cancelled` (time limit). choice_probabilities: for Choices, sums to 1.
+    """
+
+    text: str
+    ids: tuple[int, ...]
+    pieces: tuple[bytes, ...]
+    logprobs: Array
+    finish: Finish
+    choice_probabilities: dict[str, float] | None
+    prompt_tokens: int
+    cached_tokens: int
+    forced_tokens: int
+    drafted_tokens: int
+    accepted_tokens: int
+    prefill_seconds: float
+    decode_seconds: float
+
+
+@dataclass
+class Counts:
+    cached: int = 0
+    forced: int = 0
+    drafted: int = 0
+    accepted: int = 0
+
+
+@dataclass
+class Sequence:
+    """A request in flight."""
+
+    request: Request
+    future: Future[Result]
+    grammar: Grammar
+    submitted: float = field(default_factory=time.monotonic)
+    prefill_seconds: float = 0.0
+    decode_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        request = self.request
+        self.matcher = self.grammar.matcher(request.constraint, request.max_new_tokens)
+        self._random = np.random.default_rng(request.sampling.seed)
+        self._lookup = (
+            PromptLookup(self.grammar.encode(request.draft)) if request.draft is not None else None
+        )
+        self._loop = LoopDetector()
+        self.options: list[list[int]] = []
+        if isinstance(request.constraint, Choices):
+            self.options = self.grammar.choice_token_ids(request.constraint.options)
+        self.ids: list[int] = []
+        self.logprobs: list[float] = []
+        self.pending: list[int] = []
+        self.drafts: list[int] = []
+        self.finish: Finish | None = None
+        self.choice_probabilities: dict[str, float] | None = None
+        self.counts = Counts()
+        self.ready = False  # fed as one row of a batch in this step
+
+    @property
+    def overdue(self) -> bool:
+        limit = self.request.time_limit
+        return limit is not None and time.monotonic() - self.submitted > limit
+
+    @property
+    def needs_head(self) -> bool:
+        """Whether the next choice needs the logits of the whole vocabulary."""
+        return not self.matcher.forced() and self.matcher.allowed_ids() is None
+
+    def absorb(self, hidden: Array, head: Head, logits: Array | None = None) -> int:
+        """Chooses tokens from the hidden states [len(pending) + len(drafts), H] of what was fed.
+
+        logits: the row of the last pending token when the caller has computed it for a batch.
+        Returns how many fed drafts turned out wrong: the caller drops their cache rows.
+        """
+        row, drafts = len(hidden) - 1 - len(self.drafts), deque(self.drafts)
+        rows = None if logits is None else {row: logits}
+        fresh: list[int] = []  # chosen, not yet in the cache
+        while self.finish is None:
+            forced = self.matcher.forced()
+            if forced:
+                self.matcher.commit(forced)
+                self.counts.forced += len(forced)
+                taken = [(token, 0.0) for token in forced]
+            elif fresh:
+                break
+            else:
+                if rows is None and self.matcher.allowed_ids() is None:
+                    rows = dict(enumerate(head.logits(hidden[row:]), start=row))
+                taken = self._choose(hidden[row], head, rows[row] if rows else None)
+            for token, logprob in taken:
+                self._record(token, logprob)
+                if not fresh and drafts and drafts[0] == token:
+                    drafts.popleft()
+                    row += 1
+                    self.counts.accepted += 1
+                else:
+                    fresh.append(token)
+            self._settle()
+        if self._lookup is not None:
+            self._lookup.feedback(len(self.drafts), len(self.drafts) - len(drafts))
+        self.pending = fresh
+        self.drafts = self._propose()
+        return len(drafts)
+
+    def score(self, probabilities: Array) -> None:
+        """Ends a Choices request: the likeliest option is the answer."""
+        assert isinstance(self.request.constraint, Choices)
+        options = self.request.constraint.options
+        values = [float(value) for value in probabilities]
+        self.choice_probabilities = dict(zip(options, values, strict=True))
+        best = int(np.argmax(probabilities))
+        self.ids = self.grammar.encode(options[best])
+        # The choice was made at the first token; the others follow from it.
+        self.logprobs = [float(np.log(max(values[best], 1e-30))), *[0.0] * (len(self.ids) - 1)]
+        self.finish = "stop"
+
+    def result(self) -> Result:
+        pieces = tuple(self.grammar.bytes_of(token) for token in self.ids)
+        return Result(
+            # A budget can end inside a character; nothing else makes invalid UTF-8.
+            text=b"".join(pieces).decode("utf-8", errors="ignore"),
+            ids=tuple(self.ids),
+            pieces=pieces,
+            logprobs=np.array(self.logprobs, np.float32),
+            finish=self.finish or "cancelled",
+            choice_probabilities=self.choice_probabilities,
+            prompt_tokens=len(self.request.prompt.ids),
+            cached_tokens=self.counts.cached,
+            forced_tokens=self.counts.forced,
+            drafted_tokens=self.counts.drafted,
+            accepted_tokens=self.counts.accepted,
+            prefill_seconds=self.prefill_seconds,
+            decode_seconds=self.decode_seconds,
+        )
+
+    def _choose(self, hidden: Array, head: Head, logits: Array | None) -> list[tuple[int, float]]:
+        """The next token and its log-probability; a whole ending when the budget forces one."""
+        ids = self.matcher.allowed_ids()
+        if ids is not None:
+            scores = head.logits_of(hidden, ids)
+            index, logprob = choose(scores, None, self.request.sampling, self._random)
+            token = int(ids[index])
+        else:
+            assert logits is not None
+            mask = self.matcher.allowed()
+            token, logprob = choose(logits, mask, self.request.sampling, self._random)
+        appended = self.matcher.advance(token)
+        if appended == [token]:
+            return [(token, logprob)]
+        return [(token, 0.0) for token in appended]
+
+    def _settle(self) -> None:
+        """Ends the sequence when its answer is complete, its budget spent or its text a loop."""
+        if self.matcher.finished:
+            self.finish = "truncated" if self.matcher.truncated else "stop"
+        elif self._loop.found:
+            for token in self.matcher.close():
+                self._record(token, 0.0)
+            self.finish = "loop"
+
+    def _record(self, token: int, logprob: float) -> None:
+        self.ids.append(token)
+        self.logprobs.append(logprob)
+        self._loop.add(token)
+
+    def _propose(self) -> list[int]:
+        if self._lookup is None or self.finish is not None:
+            return []
+        room = self.request.max_new_tokens - len(self.ids) - 1
+        drafts = self._lookup.propose(self.ids)[: max(room, 0)]
+        self.counts.drafted += len(drafts)
+        return drafts
