@@ -67,7 +67,7 @@ Part = str | Image | Audio | ToolCall | ToolResult
 
 @dataclass(frozen=True, eq=False)
 class Turn:
-    """system: text; user: text, images and audio; model: text, tool calls and their results."""
+    """system: text; user: text, images and audio; model: tool calls, their results, then text."""
 
     role: Literal["system", "user", "model"]
     parts: tuple[Part, ...]

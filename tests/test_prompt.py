@@ -171,9 +171,10 @@ class Case:
         return [self.names[i] for i in prompt.ids.tolist() if i in self.names]
 
 
-TEMPLATES = {"written here": TEMPLATE}
-if REPOSITORY_TEMPLATE.exists():
-    TEMPLATES["of the embedded model"] = REPOSITORY_TEMPLATE.read_text(encoding="utf-8")
+TEMPLATES = {
+    "written here": TEMPLATE,
+    "of the embedded model": REPOSITORY_TEMPLATE.read_text(encoding="utf-8"),
+}
 
 
 @pytest.fixture(
@@ -229,6 +230,14 @@ def test_tools_are_declared_called_and_answered(case: Case) -> None:
         '<|turn>model\n<|tool_call>call:find{n:2,word:<|"|>cat<|"|>}<tool_call|>'
         "<|tool_response>response:find{line:7}<tool_response|>"
     )
+
+
+def test_an_answer_after_a_tool_ends_its_turn(case: Case) -> None:
+    call, result = ToolCall("find", {}), ToolResult("find", {"line": 7})
+    turns = [user("Where?"), Turn("model", (call, result, "Line 7.")), user("Thanks.")]
+    names = case.controls(case.renderer.render(turns))
+    response = names.index("<tool_response|>")
+    assert names[response + 1 : response + 5] == ["<turn|>", "<|turn>", "<turn|>", "<|turn>"]
 
 
 def test_a_tools_plain_text_is_a_value(case: Case) -> None:
@@ -432,6 +441,23 @@ def test_templates_that_do_not_fit_are_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         PromptRenderer(bundle(tmp_path, characters(), template)).render([user(PAGE)])
+
+
+def test_the_template_language_is_hugging_faces(tmp_path: Path) -> None:
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    template = """
+    {% for message in messages %}
+        {% if loop.index > 2 %}{% break %}{% endif %}
+      {{ {'b': ['é<&', 1.5, none, true], 'a': message.content} | tojson }}
+    {% endfor %}
+    {{ {'b': 1, 'a': 2} | tojson(indent=2, sort_keys=true) }}
+    """
+    renderer = PromptRenderer(bundle(tmp_path, characters(), template))
+    prompt = renderer.render([user("a"), user("a"), user("a")])
+    messages = [{"role": "user", "content": [{"type": "text", "text": "a"}]}] * 3
+    rendered, _ = render_jinja_template([messages], chat_template=template)
+    assert prompt.ids.tolist() == renderer.encode_text(rendered[0])
 
 
 def test_a_tokenizer_whose_text_makes_control_tokens_is_refused(tmp_path: Path) -> None:
