@@ -26,7 +26,7 @@ from functools import cached_property, partial, reduce
 from itertools import groupby
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, RootModel
 
 from model_onnx.constrain import JsonSchema
 from model_onnx.errors import InputError
@@ -69,14 +69,22 @@ def _walk(
             yield from _walk(node, definitions, f"{path}.")
 
 
-def subtask(
-    output: type[BaseModel], *, name: str = "extract", schema_name: str | None = None
-) -> Subtask:
-    """Extraction into a pydantic model. Raises ConfigError for a schema that is not an object."""
-    schema = output.model_json_schema()
+Output = type[BaseModel] | Mapping[str, Any]
+
+
+def subtask(output: Output, *, name: str = "extract", schema_name: str | None = None) -> Subtask:
+    """Extraction into a pydantic model, or into a dict of a JSON Schema.
+
+    Raises ConfigError for a schema that is not an object with properties.
+    """
+    model: type[BaseModel] = RootModel[dict[str, Any]]
+    if isinstance(output, Mapping):
+        schema, label = dict(output), str(output.get("title") or "schema")
+    else:
+        schema, label, model = output.model_json_schema(), output.__name__, output
     pointing(schema)
-    label = schema_name or output.__name__
-    return Subtask(name, PROMPT_VERSION, output, partial(_answer, schema), schema_name=label)
+    answer = partial(_answer, schema, model is output)
+    return Subtask(name, PROMPT_VERSION, model, answer, schema_name=schema_name or label)
 
 
 @dataclass(frozen=True)
@@ -103,7 +111,7 @@ class _Leaf:
 _Tree = dict[str, Any] | list[Any] | _Leaf  # JSON with _Leaf at its ends
 
 
-def _answer(schema: dict[str, Any], work: Work, item: Item) -> Answer:
+def _answer(schema: dict[str, Any], exact: bool, work: Work, item: Item) -> Answer:
     windows, problems = _windows(work, item, schema)
     groups = _groups(schema, work.habits.fields_per_request)
     pairs = [(window, group) for window in windows for group in groups]
@@ -118,7 +126,7 @@ def _answer(schema: dict[str, Any], work: Work, item: Item) -> Answer:
     tree = reduce(partial(_merge, work.options.minimum_confidence), trees)
     assert isinstance(tree, dict)
     ordered = {name: tree[name] for name in schema["properties"] if name in tree}
-    parsed = Parsed(work.options.locale)
+    parsed = Parsed(work.options.locale, exact)
     fields = {path: _field(leaf) for path, leaf in _leaves(ordered)}
     output = parsed.value(_data(ordered), schema)
     fields = {

@@ -109,15 +109,19 @@ def _same(one: Any, two: Any, key: Callable[[str], str]) -> bool:
 
 def anls(expected: Any, got: Any) -> Ratio:
     """Average normalised Levenshtein similarity over the expected values, 0 below one half."""
+    return anls_of(leaves(expected), leaves(got))
+
+
+def anls_of(expected: Sequence[tuple[str, str]], got: Sequence[tuple[str, str]]) -> Ratio:
+    """`anls` of (path, text) pairs: each expected value against the likest one of its path."""
     have: dict[str, list[str]] = {}
-    for path, value in leaves(got):
+    for path, value in got:
         have.setdefault(path, []).append(fold(value))
-    wanted = leaves(expected)
     total = 0.0
-    for path, value in wanted:
+    for path, value in expected:
         best = max((_similarity(fold(value), other) for other in have.get(path, ())), default=0.0)
         total += best if best >= 0.5 else 0.0
-    return total, len(wanted)
+    return total, len(expected)
 
 
 def _similarity(one: str, two: str) -> float:
@@ -205,3 +209,20 @@ def calibration_error(confidences: Sequence[float], right: Sequence[bool], bins:
     return (
         sum(row.n * abs(row.confidence - row.accuracy) for row in table) / total if total else 0.0
     )
+
+
+def calibration_interval(
+    items: Sequence[Sequence[tuple[float, bool]]], *, seed: int = 0, rounds: int = 200
+) -> Interval:
+    """Calibration error over the (confidence, right) pairs of items, which are resampled."""
+
+    def error(chosen: Sequence[int]) -> float:
+        pairs = [pair for place in chosen for pair in items[place]]
+        return calibration_error([c for c, _ in pairs], [r for _, r in pairs])
+
+    if not items:
+        return Interval(None, None, None, 0)
+    generator = np.random.default_rng(seed)
+    drawn = [error(generator.integers(0, len(items), len(items)).tolist()) for _ in range(rounds)]
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return Interval(error(range(len(items))), float(low), float(high), len(items))

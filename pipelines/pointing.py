@@ -114,9 +114,10 @@ def _descend(node: Schema, definitions: Schema) -> dict[str, Any]:
 @dataclass
 class Parsed:
     """The way back. parsed: path -> text of what code made of the words; unparsed: paths of words
-    that are no date or number."""
+    that are no date or number; exact: numbers stay text, which pydantic makes a Decimal of."""
 
     locale: Locale
+    exact: bool = True
     parsed: dict[str, str] = field(default_factory=dict)
     unparsed: list[str] = field(default_factory=list)
 
@@ -148,7 +149,9 @@ class Parsed:
             self.unparsed.append(path)
             return None if nullable(node) else words
         self.parsed[path] = value
-        return value
+        if self.exact or kind_of(bare) not in ("number", "integer"):
+            return value
+        return int(value) if value.lstrip("-").isdigit() else float(value)
 
 
 def _iso_date(words: str, locale: Locale) -> str | None:

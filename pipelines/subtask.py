@@ -23,7 +23,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, RootModel, ValidationError
 
 from model_onnx.bundle import Bundle
 from model_onnx.constrain import Constraint, FreeText
@@ -224,7 +224,7 @@ def _turns(ask: Ask) -> tuple[Turn, Turn]:
 class Answer:
     """What a subtask made of the replies. output: validated by `run` against Subtask.output."""
 
-    output: BaseModel | dict[str, Any]
+    output: Any
     fields: dict[str, FieldValue] = field(default_factory=dict)
     checks: tuple[Check, ...] = ()
     truncated: bool = False
@@ -235,8 +235,9 @@ class Subtask:
     """One bounded job. A custom one is an instance of this, named `module:NAME`.
 
     prompt: the version of its prompt, part of a record's identity; output: the pydantic model of
-    the result; answer: asks the engine (raises InputError when there is nothing to answer from);
-    checks: of the validated output; schema_name: of a subtask that is given a schema.
+    the result (of a RootModel the record keeps the root); answer: asks the engine and raises
+    InputError when there is nothing to answer from; checks: of the validated output; schema_name:
+    of a subtask that is given a schema.
     """
 
     name: str
@@ -256,7 +257,8 @@ def run(model: Model, subtask: Subtask, item: Item, *, options: Options | None =
     work = Work(model, options or Options())
     try:
         answer = subtask.answer(work, item)
-        output = subtask.output.model_validate(answer.output)
+        made = subtask.output.model_validate(answer.output)
+        output: Any = made.root if isinstance(made, RootModel) else made
     except InputError as error:
         return _failed(work, subtask, item, error.reason, str(error))
     except RequestError as error:
