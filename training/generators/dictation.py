@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from training.generators import prose, words
+from training.generators import lists, prose, words
 from training.generators.words import Source
 
 FILLERS = (
@@ -39,16 +39,8 @@ MARKS = {
     "\n": ("new line", "newline", "next line"),
     "\n\n": ("new paragraph",),
 }  # fmt: skip
-GREETINGS = [
-    "Dear {person},",
-    "Hello {first},",
-    "Hi {first},",
-    "Note to file:",
-    "Dear Sir or Madam,",
-    "Memo:",
-    "Reminder:",
-]
-CLOSINGS = ["Kind regards,", "Best regards,", "Yours sincerely,", "Thank you,", "Best wishes,"]
+GREETINGS = lists.load("greetings")
+CLOSINGS = lists.load("closings")
 TOKEN = re.compile(r"\n\n|\n|[A-Za-z0-9]\S*[A-Za-z0-9%]|[A-Za-z0-9]|[.,?!:;]|\S")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from training.generators import prose, words
+from training.generators import lists, prose, words
 from training.generators.documents import Document, choose
 from training.generators.words import Source
 
@@ -41,29 +41,24 @@ def phrase(source: Source) -> str:
     return " ".join(words.word(source) for _ in range(source.between(1, 4))).capitalize()
 
 
-LABELS: tuple[tuple[Callable[[Source], str], str], ...] = (
-    (words.person, "Name|Full Name|Patient|Applicant|Customer|Contact|Manager|Driver|Owner|Tenant|Landlord|"
-     "Employee|Doctor|Student|Teacher|Author|Witness|Agent|Insured|Beneficiary|Passenger|Guest|Inspector|Surname"),
-    (words.company, "Company|Employer|Supplier|Bank|Carrier|Insurer|Manufacturer|School|Hospital|Department|"
-     "Organisation|Client|Vendor|Contractor|Hotel"),
-    (words.date, "Date|Date of Birth|Birth Date|Start Date|End Date|Expiry Date|Issue Date|Valid Until|Arrival|"
-     "Departure|Check In|Check Out|Admission Date|Delivery Date|Order Date|Hired|Deadline|Test Date|Ship Date"),
-    (code, "Policy Number|Account Number|Reference|Order Number|Customer ID|Passport|Serial Number|Ticket|"
-     "Case Number|Member ID|Licence|Booking Code|Tracking Number|Batch|Contract No|Invoice Number|File Number|"
-     "Employee ID|Part Number|Model|Room|Seat|Flight|Voucher|Permit|Lot Number|Tax ID|Meter Number"),
-    (plate, "Plate|Licence Plate|Vehicle|Registration|Car Number"),
-    (money, "Amount|Total|Price|Balance|Deposit|Rent|Salary|Fee|Premium|Discount|Tax|Tip|Fine|Refund|Net Pay|"
-     "Gross Pay|Subtotal|Cost|Limit|Monthly Payment|Excess"),
-    (joined_address, "Address|Home Address|Delivery Address|Location|Site|Billing Address|Residence"),
-    (words.phone, "Phone|Telephone|Mobile|Fax|Emergency Contact|Hotline"),
-    (words.email, "Email|E-mail|Contact Email"),
-    (measure, "Weight|Height|Length|Width|Distance|Duration|Volume|Dose|Mileage|Temperature|Size|Consumption"),
-    (count, "Quantity|Pages|Units|Guests|Copies|Age|Points|Stock|Floor|Version|Boxes"),
-    (words.clock, "Time|Start Time|End Time|Opening Time|Departure Time"),
-    (phrase, "Subject|Title|Status|Remarks|Diagnosis|Reason|Colour|Occupation|Nationality|Material|Category|"
-     "Position|Product|Description|Type|Condition|Allergies|Damage"),
-)  # fmt: skip
-ENTRIES = tuple((name, make) for make, names in LABELS for name in names.split("|"))
+MAKERS: dict[str, Callable[[Source], str]] = {
+    "person": words.person,
+    "company": words.company,
+    "date": words.date,
+    "code": code,
+    "plate": plate,
+    "money": money,
+    "joined_address": joined_address,
+    "phone": words.phone,
+    "email": words.email,
+    "measure": measure,
+    "count": count,
+    "clock": words.clock,
+    "phrase": phrase,
+}
+ENTRIES = tuple(
+    (label, make) for kind, make in MAKERS.items() for label in lists.load(f"labels_{kind}")
+)
 
 
 def label_key(label: str) -> str:

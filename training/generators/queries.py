@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from training.generators import forms, prompts, words
+from training.generators import forms, lists, prompts, words
 from training.generators.documents import Document
 from training.generators.words import Source
 
@@ -123,84 +123,7 @@ def absent_field(source: Source, document: Document) -> dict[str, None]:
 
 
 # Words of field names that other documents hold in some form, so that null would be wrong.
-COMMON = frozenset(
-    [
-        "name",
-        "company",
-        "date",
-        "amount",
-        "total",
-        "number",
-        "address",
-        "phone",
-        "telephone",
-        "fax",
-        "email",
-        "e",
-        "mail",
-        "price",
-        "cost",
-        "time",
-        "customer",
-        "client",
-        "contact",
-        "mobile",
-        "location",
-        "site",
-        "supplier",
-        "vendor",
-        "reference",
-        "bank",
-        "account",
-        "subject",
-        "title",
-        "product",
-        "description",
-        "tax",
-        "quantity",
-        "subtotal",
-        "deadline",
-        "manager",
-        "author",
-        "agent",
-        "room",
-        "discount",
-        "refund",
-        "net",
-        "gross",
-        "balance",
-        "fee",
-        "hotline",
-        "code",
-        "hotel",
-        "invoice",
-        "order",
-        "id",
-        "voucher",
-        "member",
-        "points",
-        "type",
-        "units",
-        "tip",
-        "card",
-        "delivery",
-        "owner",
-        "department",
-        "status",
-        "reason",
-        "remarks",
-        "category",
-        "school",
-        "hospital",
-        "contractor",
-        "organisation",
-        "carrier",
-        "manufacturer",
-        "employer",
-        "insurer",
-        "insured",
-    ]
-)
+COMMON = frozenset(lists.load("common"))
 
 
 def items_query(source: Source, document: Document) -> tuple[str, str]:

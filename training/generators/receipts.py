@@ -2,89 +2,15 @@
 
 from __future__ import annotations
 
-from training.generators import words
+from training.generators import lists, words
 from training.generators.documents import Document, choose
 from training.generators.words import Source
 
 FIELDS = ("company", "date", "address", "total")
-SLOGANS = [
-    "WELCOME TO OUR SHOP",
-    "EVERYDAY LOW PRICES",
-    "FRESH FOOD, GOOD MOOD",
-    "QUALITY YOU CAN TRUST",
-    "YOUR FAMILY STORE",
-    "SINCE 1978",
-    "WE SERVE YOU BETTER",
-    "ALWAYS THE BEST",
-    "TAX INVOICE",
-    "CASH BILL",
-    "*** RECEIPT ***",
-    "COPY",
-    "SIMPLY FRESH",
-    "OFFICIAL RECEIPT",
-    "(FORMERLY KNOWN AS {name})",
-    "BRANCH: {name}",
-    "A MEMBER OF {name} GROUP",
-    "{name} {name}",
-]
-TOTAL_LABELS = [
-    "TOTAL",
-    "TOTAL:",
-    "GRAND TOTAL",
-    "GRAND TOTAL :",
-    "TOTAL AMT",
-    "TOTAL RM",
-    "TOTAL (RM)",
-    "AMOUNT DUE",
-    "NETT TOTAL",
-    "NET TOTAL:",
-    "TOTAL SALES (INCLUSIVE OF GST)",
-    "TOTAL PAYABLE",
-    "TOTAL AMOUNT",
-    "TOTAL INCL. GST",
-    "Total",
-    "Total:",
-    "Amount to pay",
-    "TOTAL (GST INCL)",
-    "TOTAL DUE",
-    "BALANCE DUE",
-    "SUM",
-    "TO PAY",
-    "TOTAL SALES INCL TAX",
-    "NET AMT :",
-    "TOTAL INCLUSIVE GST :",
-]
-ROUNDED_LABELS = [
-    "ROUNDED TOTAL",
-    "TOTAL AFTER ROUNDING",
-    "ROUNDED TOTAL (RM):",
-    "TOTAL ROUNDED",
-    "GRAND TOTAL",
-    "NET TOTAL",
-    "RM",
-    "TOTAL PAYABLE",
-    "TOTAL AFTER ADJ",
-    "TOTAL ROUNDED SALES",
-]
-FOOTERS = [
-    "THANK YOU",
-    "THANK YOU, PLEASE COME AGAIN",
-    "GOODS SOLD ARE NOT RETURNABLE",
-    "NO REFUND WITHOUT RECEIPT",
-    "PLEASE KEEP THIS RECEIPT",
-    "EXCHANGE WITHIN 7 DAYS WITH RECEIPT",
-    "SEE YOU SOON",
-    "HAVE A NICE DAY",
-    "THIS IS A COMPUTER GENERATED RECEIPT",
-    "TERIMA KASIH SILA DATANG LAGI",
-    "FOLLOW US ON FACEBOOK",
-    "CUSTOMER COPY",
-    "ITEMS SOLD {number}",
-    "POINTS EARNED {number}",
-    "WIFI PASSWORD: {code}",
-    "HOTLINE {phone}",
-    "{site}",
-]
+SLOGANS = lists.load("slogans")
+TOTAL_LABELS = lists.load("total_labels")
+ROUNDED_LABELS = lists.load("rounded_labels")
+FOOTERS = lists.load("footers")
 
 
 def receipt(source: Source) -> Document:

@@ -7,16 +7,12 @@ from __future__ import annotations
 
 import re
 
-from training.generators import words
+from training.generators import lists, words
 from training.generators.words import Source
 
 Span = tuple[int, int, int]  # line, start, end
 Spans = dict[str, tuple[Span, ...]]
-KEPT = frozenset(
-    "SDN BHD ENTERPRISE TRADING JALAN JLN TAMAN BANDAR LOT NO UNIT KAWASAN SEKSYEN FLOOR GROUND LEVEL BLOCK BATU "
-    "SELANGOR JOHOR DARUL EHSAN KUALA LUMPUR MALAYSIA PERINDUSTRIAN PUSAT PERNIAGAAN KAMPUNG MUKIM DESA BUKIT "
-    "RESTORAN RESTAURANT STATIONERY HARDWARE MART THE AND OFF LORONG PERSIARAN PLAZA CENTRE MALL".split()
-)
+KEPT = frozenset(lists.load("kept"))
 MONTH = re.compile(
     "|".join(words.MONTHS) + "|" + "|".join(name[:3] for name in words.MONTHS), re.IGNORECASE
 )
@@ -103,9 +99,11 @@ def other_words(source: Source, name: str, old: list[str]) -> list[str]:
         parts = [words.company(source)]
     else:
         parts = words.address(source)
-    text = " ".join(parts).upper()
+    if "".join(old).isupper():
+        parts = [part.upper() for part in parts]
+    text = " ".join(parts)
     if len(parts) == len(old):
-        return [part.upper() for part in parts]
+        return parts
     pieces = text.split(" ")
     if len(pieces) < len(old):
         pieces += [words.invented_word(source).upper() for _ in old]
