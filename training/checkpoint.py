@@ -1,7 +1,9 @@
-"""The training module <-> a Hugging Face directory that `Gemma4UnifiedForConditionalGeneration` loads with nothing left over.
+"""The training module <-> a Hugging Face directory that `Gemma4UnifiedForConditionalGeneration`
+loads with nothing left over.
 
-Grey to RGB: every pixel value becomes three equal ones. The mean and variance of a LayerNorm do not change by that, so its
-weights are repeated, and the dense weights are repeated and divided by 3.
+Grey to RGB: every pixel value becomes three equal ones. The mean and variance of a LayerNorm do
+not change by that, so its weights are repeated, and the dense weights are repeated and divided by
+3.
 """
 
 from __future__ import annotations
@@ -54,7 +56,10 @@ def exported(model: UnifiedModel) -> dict[str, Tensor]:
 
 
 def load_weights(model: UnifiedModel, source: Path) -> None:
-    """Weights only, from a Hugging Face directory or a training state; helper heads stay as they are in the first case."""
+    """Weights only, from a Hugging Face directory or a training state.
+
+    A directory has no helper heads: those stay as they are.
+    """
     if source.is_file():
         model.load_state_dict(torch.load(source, weights_only=True)["model"])
         return

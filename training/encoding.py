@@ -1,6 +1,13 @@
-"""Samples -> token ids and padded batches, laid out as the rendered chat template lays out the same conversation.
+"""Samples -> token ids and padded batches, laid out as the rendered chat template lays out the
+same conversation.
 
-    <bos><|turn>system\\n{instruction}<turn|>\\n<|turn>user\\n{media}{text}<turn|>\\n<|turn>model\\n<|channel>thought\\n<channel|>{answer}<turn|>
+    <bos><|turn>system
+    {instruction}<turn|>
+    <|turn>user
+    {media}{text}<turn|>
+    <|turn>model
+    <|channel>thought
+    <channel|>{answer}<turn|>
 
 The loss reads only the answer and the <turn|> that ends it.
 """
@@ -96,7 +103,7 @@ def split_frames(audio: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Batch:
-    """Padded rows. Media rows follow the order of their placeholders; absent media and absent labels are None."""
+    """Padded rows. Media follow the order of their placeholders; what is absent is None."""
 
     task: str  # of the first row; a batch holds one kind of media
     ids: torch.Tensor  # int64 [B, T]
@@ -117,7 +124,7 @@ class Batch:
 
 
 def collate(examples: Sequence[Example], image_id: int) -> Batch:
-    """Right padding to a multiple of 16; padding is invisible to real positions, which are causal or inside an image."""
+    """Pad on the right, to a multiple of 16: no real position sees what comes after it."""
     length = -(-max(len(e.ids) for e in examples) // 16) * 16
     ids = np.zeros((len(examples), length), np.int64)
     targets = np.full((len(examples), length), IGNORED, np.int64)
@@ -126,7 +133,7 @@ def collate(examples: Sequence[Example], image_id: int) -> Batch:
         ids[row, :end] = example.ids
         targets[row, example.answer - 1 : end - 1] = example.ids[example.answer :]
     frames = joined(examples, "frames", np.float32)
-    counts = None if frames is None else torch.tensor([len(e.frames) for e in examples])  # type: ignore[arg-type]
+    counts = [0 if e.frames is None else len(e.frames) for e in examples]
     return Batch(
         task=examples[0].task,
         ids=torch.from_numpy(ids),
@@ -136,7 +143,7 @@ def collate(examples: Sequence[Example], image_id: int) -> Batch:
         positions=joined(examples, "positions", np.int64),
         patch_ids=joined(examples, "patch_ids", np.int64),
         frames=frames,
-        frame_counts=counts,
+        frame_counts=None if frames is None else torch.tensor(counts),
     )
 
 

@@ -1,8 +1,9 @@
 """Batches for the training loop, made by a background process from seeds.
 
-The feeder picks the task that is furthest behind its share of the tokens, generates and encodes a sample, and drops it into
-the bucket of its media and length; a full bucket becomes a batch. Samples with media cost the most to make, so each is used
-about four times: three times out of four an older one of the same task comes back.
+The feeder picks the task that is furthest behind its share of the tokens, generates and encodes a
+sample, and drops it into the bucket of its media and length; a full bucket becomes a batch.
+Samples with media cost the most to make, so each is used about four times: three times out of
+four an older one of the same task comes back.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ def edge(length: int) -> int | None:
 
 
 class Feeder:
-    """Endless batches of about `budget` tokens. `stream` separates the seeds of processes and of resumed runs."""
+    """Endless batches of about `budget` tokens.
+
+    `stream` separates the seeds of processes and of resumed runs.
+    """
 
     def __init__(self, stream: int, budget: int, tasks: tuple[str, ...] = TASKS) -> None:
         self.encoder = Encoder()
@@ -61,7 +65,7 @@ class Feeder:
                 return collate(bucket, self.image_id)
 
     def task_behind(self, progress: float) -> str:
-        """The task furthest behind its share; old counts fade, so that a changing mix is followed."""
+        """The task furthest behind its share; old counts fade, so that the mix can change."""
         wanted = shares(self.tasks, progress)
         total = sum(self.tokens.values())
         if total > 50 * self.budget:
@@ -72,7 +76,7 @@ class Feeder:
         )
 
     def example(self, task: str, limit: int) -> Example:
-        """A sample of the task, replayed or new; text longer than `limit` is tried again, pages are as long as they are."""
+        """A sample of the task, replayed or new; one longer than `limit` is tried again."""
         kept = self.kept[task]
         room = KEPT.get(task, KEPT_OTHERWISE)
         if len(kept) > room // 8 and self.random.random() < REPLAY:

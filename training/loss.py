@@ -1,4 +1,5 @@
-"""The loss of a batch: the answer's tokens, plus what the two helper heads should have seen and heard."""
+"""The loss of a batch: the answer's tokens, plus what the two helper heads should have seen and
+heard."""
 
 from __future__ import annotations
 
@@ -48,7 +49,7 @@ def patch_loss(model: UnifiedModel, tap: Tensor, batch: Batch) -> Tensor:
 
 
 def frame_loss(model: UnifiedModel, tap: Tensor, batch: Batch) -> Tensor:
-    """CTC over FRAME_SLOTS outputs a frame, blank = id 0, target = the answer without its end marker."""
+    """CTC over FRAME_SLOTS outputs a frame; blank = id 0, target = the answer's characters."""
     assert batch.frame_counts is not None
     counts = batch.frame_counts
     heard = model.frame_head(tap[batch.ids == model.size.audio_id])

@@ -1,12 +1,17 @@
-"""The embedded model's architecture for training: `gemma4_unified` in a lean form, plus two helper heads.
+"""The embedded model's architecture for training: `gemma4_unified` in a lean form, plus two
+helper heads.
 
-Story: norm -> rope -> attention -> gated MLP -> layer -> projectors -> model, in the checkpoint's own names, so that
-`training/checkpoint.py` renames almost nothing. It differs from the reference in two ways, both undone on export: patches are
-grey (2304 values, the reference sees 6912 of RGB), and two heads that are dropped predict the characters inside a patch and
-the characters spoken in a frame. They teach the first layers to read and to hear before the language loss can.
+Story: norm -> rope -> attention -> gated MLP -> layer -> projectors -> model, in the checkpoint's
+own names, so that `training/checkpoint.py` renames almost nothing. It differs from the reference
+in two ways, both undone on export: patches are grey (2304 values, the reference sees 6912 of
+RGB), and two heads that are dropped predict the characters inside a patch and the characters
+spoken in a frame. They teach the first layers to read and to hear before the language loss can.
 
 The module knows nothing about text: ids, patches and frames in, hidden states out.
 """
+
+# mypy: allow-subclassing-any
+# (torch is not followed by the type checker: its stubs take minutes)
 
 from __future__ import annotations
 
@@ -70,7 +75,7 @@ class RMSNorm(nn.Module):
 
 
 def rope_table(shape: LayerShape, length: int) -> Tensor:
-    """cos and sin of every position -> [2, length, head_dim]; frequencies that do not rotate are 0."""
+    """cos and sin of every position [2, length, head_dim]; what does not rotate has frequency 0."""
     half = shape.head_dim // 2
     exponent = torch.arange(half, dtype=torch.float32) * 2 / shape.head_dim
     frequency = shape.theta**-exponent
@@ -88,7 +93,10 @@ def rotate(x: Tensor, rope: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Scale 1.0: the norms of queries and keys carry it. Global layers take values from the key projection."""
+    """Scale 1.0: the norms of queries and keys carry it.
+
+    Global layers take their values from the key projection.
+    """
 
     def __init__(self, size: Shape, shape: LayerShape) -> None:
         super().__init__()
@@ -194,7 +202,10 @@ class Decoder(nn.Module):
             self.register_buffer(name, table, persistent=False)
 
     def forward(self, x: Tensor, local: Tensor | None) -> tuple[Tensor, Tensor]:
-        """x [B, T, H], local bool [B, 1, T, T] (None = causal) -> (final hidden states, those two layers before)."""
+        """x [B, T, H], local bool [B, 1, T, T] (None = causal) -> two hidden states [B, T, H].
+
+        The first is final; the second, for the helper heads, is from two layers before the last.
+        """
         tap, length = x, x.shape[1]
         for index, layer in enumerate(self.layers):
             is_global = index == self.size.layers - 1
@@ -206,7 +217,10 @@ class Decoder(nn.Module):
 
 
 def local_mask(block: Tensor, window: int) -> Tensor | None:
-    """block [B, T] (0 = no image, 1.. = image number) -> bool [B, 1, T, T], or None where plain causality says the same."""
+    """block [B, T] (0 = no image, 1.. = image number) -> bool [B, 1, T, T].
+
+    None where plain causality says the same.
+    """
     length = block.shape[1]
     if length <= window and not block.any():
         return None
@@ -237,7 +251,7 @@ class UnifiedModel(nn.Module):
     def merge(
         self, ids: Tensor, patches: Tensor | None, positions: Tensor | None, frames: Tensor | None
     ) -> Tensor:
-        """Token embeddings [B, T, H] with the soft tokens of patches and frames written over their places, in order."""
+        """Token embeddings [B, T, H]; soft tokens of patches and frames replace their places."""
         x = self.embed(ids)
         if patches is not None and positions is not None:
             soft = self.vision_embedder(patches, positions)

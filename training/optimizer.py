@@ -1,9 +1,13 @@
 """Muon for matrices, AdamW for everything else, and gradients shared between processes.
 
-Muon replaces the momentum of a matrix by its nearest orthogonal matrix, so every direction of it learns at the same rate;
-on this model it needs about half of AdamW's steps. Parameters that no process used in a step keep still: orthogonal
-updates have full size however small the momentum is, so a text batch would otherwise move the patch projector.
+Muon replaces the momentum of a matrix by its nearest orthogonal matrix, so every direction of it
+learns at the same rate; on this model it needs about half of AdamW's steps. Parameters that no
+process used in a step keep still: orthogonal updates have full size however small the momentum
+is, so a text batch would otherwise move the patch projector.
 """
+
+# mypy: allow-untyped-decorators
+# (torch is not followed by the type checker: its stubs take minutes)
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ MOMENTUM = 0.95
 
 
 def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:
-    """[N, rows, columns] -> about U V^T of each, by a quintic Newton-Schulz iteration in bfloat16."""
+    """[N, rows, columns] -> about U V^T of each, by a quintic Newton-Schulz iteration."""
     x = matrices.bfloat16()
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
@@ -31,8 +35,13 @@ def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:
     return x.mT if tall else x
 
 
+def gradient(parameter: nn.Parameter) -> Tensor:
+    assert parameter.grad is not None
+    return parameter.grad
+
+
 class Muon:
-    """Each process orthogonalises its share of the matrices; the updates are then summed over all processes."""
+    """Each process orthogonalises its share of the matrices; then the updates are exchanged."""
 
     def __init__(self, matrices: list[nn.Parameter]) -> None:
         self.matrices = matrices
@@ -43,16 +52,17 @@ class Muon:
         groups: dict[torch.Size, list[int]] = defaultdict(list)
         moved = [i for i, p in enumerate(self.matrices) if p.grad is not None]
         for place, i in enumerate(moved):
-            grad = self.matrices[i].grad
-            assert grad is not None
-            self.momentum[i].lerp_(grad, 1 - MOMENTUM)
+            self.momentum[i].lerp_(gradient(self.matrices[i]), 1 - MOMENTUM)
             if place % world() == rank():
                 groups[self.matrices[i].shape].append(i)
         updates = {i: torch.zeros_like(self.matrices[i]) for i in moved}
         for shape, members in groups.items():
             # Nesterov: the gradient once more on top of the momentum.
             ahead = torch.stack(
-                [torch.lerp(self.matrices[i].grad, self.momentum[i], MOMENTUM) for i in members]  # type: ignore[arg-type]
+                [
+                    torch.lerp(gradient(self.matrices[i]), self.momentum[i], MOMENTUM)
+                    for i in members
+                ]
             )
             scale = max(1.0, shape[0] / shape[1]) ** 0.5
             for i, update in zip(members, orthogonal(ahead) * scale, strict=True):
@@ -93,7 +103,7 @@ class Optimizer:
 
 
 def is_matrix(name: str, parameter: nn.Parameter) -> bool:
-    """Linear maps inside the model; embeddings and heads (rows are words) learn better with AdamW."""
+    """Linear maps inside the model; rows of embeddings and heads are words, which AdamW suits."""
     return parameter.ndim == 2 and not any(part in name for part in ("embed_tokens", "_head"))
 
 
@@ -117,7 +127,7 @@ def add_over_processes(tensors: list[Tensor]) -> None:
 
 @torch.no_grad()
 def share_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Mean of each gradient over the processes that have one; None stays None where no process has."""
+    """Mean of each gradient over the processes that have one; None where no process has."""
     parameters = list(parameters)
     if world() == 1:
         return

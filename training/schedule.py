@@ -1,4 +1,5 @@
-"""What the model sees when: learning rate, task mix and longest input as functions of the run's progress in [0, 1]."""
+"""What the model sees when: learning rate, task mix and longest input as functions of the run's
+progress in [0, 1]."""
 
 from __future__ import annotations
 
@@ -9,8 +10,8 @@ WARM_UP_STEPS = 30
 DECAY_FROM = 0.5
 SHORTEST_FIRST = ((0.0, 288), (0.04, 448), (0.10, 768), (0.20, 1536), (1.0, 1536))
 
-# Shares of the tokens at the moments of MOMENTS. Copying comes first, since it appears abruptly and everything builds on
-# it; lines come before pages, which learn little until lines read well.
+# Shares of the tokens at each of MOMENTS. Copying comes first, since it appears abruptly and the
+# rest builds on it; lines come before pages, which learn little until lines read well.
 MOMENTS = (0.0, 0.10, 0.30, 0.60, 1.0)
 MIX: dict[str, tuple[float, ...]] = {
     "copy_text": (45, 25, 8, 5, 4),

@@ -1,7 +1,8 @@
 """The embedded model's tokenizer: one token per character, bytes for every other character.
 
-A character vocabulary makes copying exact: the model never has to spell a word that a token hides. Special tokens carry
-Gemma's names (with ids of our own); the spelling of one inside a document is ordinary text when the caller asks for that.
+A character vocabulary makes copying exact: the model never has to spell a word that a token
+hides. Special tokens carry Gemma's names (with ids of our own); the spelling of one inside a
+document is ordinary text when the caller asks for that.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ SPECIAL = (
     *("<|image>", "<|image|>", "<image|>", "<|audio>", "<|audio|>", "<audio|>", "<|video|>"),
 )
 ASCII = "\n" + "".join(map(chr, range(0x20, 0x7F)))
-LATIN = "ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝßàáâãäåæçèéêëìíîïñòóôõöøùúûüýÿŒœŠšŽžŁłĄąĆćĘęŃńŚśŹźŻżČčĎďĚěŇňŘřŤťŮůŐőŰűĞğİıŞş"
+LATIN = (
+    "ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝßàáâãäåæçèéêëìíîïñòóôõöøùúûüýÿŒœŠš"
+    "ŽžŁłĄąĆćĘęŃńŚśŹźŻżČčĎďĚěŇňŘřŤťŮůŐőŰűĞğİıŞş"
+)
 SIGNS = "¡¢£¥§©«®°±²³µ·º»¼½¾¿×÷–—‘’‚“”„†•…‰™€™"
 CHARACTERS = "".join(dict.fromkeys(ASCII + LATIN + SIGNS))
-# Printable ASCII has tokens of its own, so its bytes get none: a grammar would allow both spellings.
+# Printable ASCII has tokens of its own and no bytes: a grammar would allow both spellings.
 BYTES = tuple(b for b in range(256) if b >= 0x80 or chr(b) not in ASCII)
 TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 
@@ -45,7 +49,7 @@ def build() -> Tokenizer:
 
 
 class Characters:
-    """Text -> ids of ordinary tokens, as `build()` encodes it with special tokens as plain text, without its overhead."""
+    """Text -> ids of ordinary tokens, as `build()` with `encode_special_tokens`, but faster."""
 
     def __init__(self) -> None:
         self.ids = vocabulary()
@@ -69,7 +73,7 @@ class Characters:
 
 
 def generation_config() -> dict[str, object]:
-    """Greedy: the embedded model copies and transcribes; end markers as in Gemma's file, media ends suppressed."""
+    """End markers and suppressed media ends as in Gemma's file; greedy, since it only copies."""
     ids = vocabulary()
     return {
         "bos_token_id": ids["<bos>"],

@@ -2,9 +2,10 @@
 
     python -m training.train --minutes 95 --out DIR
 
-One schedule of N minutes of training time, on every core (a process a core, gradients averaged) or on one GPU. The state is
-saved every two minutes by rename, so a killed run started again with the same --out continues where it was; a longer
---minutes stretches the schedule. DIR/curves.jsonl has the losses and the held-out measures, DIR/model the result.
+One schedule of N minutes of training time, on every core (a process a core, gradients averaged)
+or on one GPU. The state is saved every --save-minutes by rename, so a killed run started again with
+the same --out continues where it was; a longer --minutes stretches the schedule. DIR/curves.jsonl
+has the losses and the held-out measures, DIR/model the result.
 """
 
 from __future__ import annotations
@@ -31,7 +32,6 @@ from training.optimizer import Optimizer, rank, share_gradients, world
 from training.samples import TASKS, generate
 from training.schedule import rate_factor
 
-SAVE_SECONDS = 120.0
 LOG_STEPS = 20
 
 
@@ -43,6 +43,7 @@ class Options:
     processes: int = 0  # 0 = one per core, or one on a GPU
     budget: int = 3072  # tokens a batch and process
     compile: bool = True
+    save_minutes: float = 2.0
     evaluate_minutes: float = 5.0
     evaluate_samples: int = 16
     seed: int = 0
@@ -114,7 +115,7 @@ class Run:
         """One update; a batch whose loss is not finite is left out by every process."""
         with self.autocast():
             loss = losses(self.model, batch.to(self.device))
-        loss.total.backward()  # type: ignore[no-untyped-call]
+        loss.total.backward()
         share_gradients(self.optimizer.parameters)
         finite = all(
             bool(p.grad.isfinite().all()) for p in self.optimizer.parameters if p.grad is not None
@@ -127,7 +128,7 @@ class Run:
         return float(loss.answer.detach()), finite
 
     def evaluate(self) -> dict[str, dict[str, float]]:
-        """Held-out loss and accuracies per task: of tokens, and of whole answers (what greedy decoding would get right).
+        """Held-out loss, accuracy of tokens and of whole answers (as greedy decoding gets them).
 
         Not under no_grad: the compiled layers would be compiled once more for that.
         """
@@ -192,7 +193,7 @@ class Run:
             if self.clock.step % LOG_STEPS == 0:
                 self.log(meter.summary())
                 meter = Meter()
-            if self.clock.seconds - saved > SAVE_SECONDS:
+            if self.clock.seconds - saved > 60 * self.options.save_minutes:
                 saved = self.clock.seconds
                 if rank() == 0:
                     self.save()
@@ -247,7 +248,7 @@ def held_out(samples: int) -> dict[str, list[Batch]]:
 
 
 def run(process: int, processes: int, options: Options) -> None:
-    """Body of each process. A lost peer raises inside the next exchange, which ends this one too."""
+    """Body of each process; one that loses its peer raises in the next exchange."""
     if processes > 1:
         torch.set_num_threads(1)
         meeting = (options.out / "meeting").resolve()
@@ -293,6 +294,7 @@ def parse(arguments: list[str] | None) -> Options:
     )
     parser.add_argument("--processes", type=int, default=0, help="default: one per core")
     parser.add_argument("--budget", type=int, default=3072, help="tokens a batch and process")
+    parser.add_argument("--save-minutes", type=float, default=2.0)
     parser.add_argument("--evaluate-minutes", type=float, default=5.0)
     parser.add_argument("--evaluate-samples", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
