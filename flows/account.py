@@ -25,6 +25,7 @@ class Outcome:
     unchanged: bool = False
     pages: int = 0
     audio_seconds: float = 0.0
+    prompt_tokens: int = 0
     new_tokens: int = 0
 
 

@@ -1,6 +1,7 @@
 """What a run has to account for: every file under the input, in one fixed order.
 
-Opens no file except to hash it; knows no parser and no model. A name is bytes on disk: `raw` keeps
+Opens a file only to hash it, or to look at its first bytes where its name says nothing; knows no
+parser and no model. A name is bytes on disk: `raw` keeps
 them, `shown` is text that is safe in JSON, SQLite and a terminal.
 """
 
@@ -26,6 +27,17 @@ KINDS: dict[str, Kind] = {
     **dict.fromkeys((".m4a", ".mp4"), "recording"),
     **dict.fromkeys((".txt", ".srt", ".vtt"), "text"),
 }
+
+_MAGIC: tuple[tuple[bytes, Kind], ...] = (
+    (b"%PDF-", "document"),
+    (b"\x89PNG\r\n", "document"),
+    (b"\xff\xd8\xff", "document"),
+    (b"II*\0", "document"),
+    (b"MM\0*", "document"),
+    (b"fLaC", "recording"),
+    (b"OggS", "recording"),
+    (b"ID3", "recording"),
+)
 
 
 @dataclass(frozen=True)
@@ -111,10 +123,23 @@ def _relative(path: Path, root: Path) -> bytes:
 
 def _entry(path: Path, raw: bytes, root: Path) -> Entry:
     problem = _problem(path, root)
-    kind = KINDS.get(path.suffix.lower())
-    if not problem and kind is None:
-        problem = "unsupported"
-    return Entry(path, raw, None if problem else kind, problem)
+    if problem:
+        return Entry(path, raw, problem=problem)
+    kind = KINDS.get(path.suffix.lower()) or _sniff(path)
+    return Entry(path, raw, kind, "" if kind else "unsupported")
+
+
+def _sniff(path: Path) -> Kind | None:
+    """By content: scanners and mail programs lose the ends of names."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(12)
+    except OSError:
+        return None
+    if head.startswith(b"RIFF"):
+        kinds: dict[bytes, Kind] = {b"WAVE": "recording", b"WEBP": "document"}
+        return kinds.get(head[8:])
+    return next((kind for magic, kind in _MAGIC if head.startswith(magic)), None)
 
 
 def _problem(path: Path, root: Path) -> str:

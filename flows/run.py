@@ -193,6 +193,7 @@ def _keep(run: Run, job: Job, record: Record, seconds: float, size: Size) -> Out
         record.reason,
         pages=size.pages,
         audio_seconds=size.audio_seconds,
+        prompt_tokens=size.prompt_tokens,
         new_tokens=timing.new_tokens,
     )
 
@@ -246,6 +247,7 @@ def run_folder(
     """
     entries = list(entries)
     observer = observer or Silent()
+    started = time.monotonic()
     run.store.begin(
         entries, {"subtask": run.procedure.subtask, **run.procedure.identity, **(about or {})}
     )
@@ -254,13 +256,15 @@ def run_folder(
         with ThreadPoolExecutor(run.in_flight, thread_name_prefix="document") as threads:
             start = submit or (lambda job: threads.submit(compute, run, job))
             try:
-                _Driver(run, observer, start).drive(entries)
+                tokens = _Driver(run, observer, start).drive(entries)
             except BaseException:
                 run.stop()  # lets the threads end, which the pool waits for
                 raise
     except BaseException:
         _write_what_there_is(run.store)
         raise
+    if tokens:
+        run.store.note(seconds_per_token=str((time.monotonic() - started) / tokens))
     write_views(run.store, run.store.directory)
     return summarise(run.store, len(entries), run.signal)
 
@@ -279,12 +283,15 @@ class _Driver:
         self._run, self._observer, self._submit = run, observer, submit
         self._working: dict[Future[Outcome], str] = {}
         self._twins: list[Entry] = []  # the same bytes are in flight
+        self._tokens = 0
 
-    def drive(self, entries: list[Entry]) -> None:
+    def drive(self, entries: list[Entry]) -> int:
+        """Returns the prompt tokens of what was computed."""
         self._start(entries)
         self._collect(0)
         self._start(self._twins)  # now their key has a result, or may be tried
         self._collect(0)
+        return self._tokens
 
     def _start(self, entries: list[Entry]) -> None:
         for entry in entries:
@@ -307,7 +314,9 @@ class _Driver:
             done, _ = wait(self._working, timeout=0.25, return_when=FIRST_COMPLETED)
             for future in done:
                 del self._working[future]
-                self._observer.finished(future.result())
+                outcome = future.result()
+                self._tokens += outcome.prompt_tokens
+                self._observer.finished(outcome)
             self._observer.waiting()
             if self._run.signal:
                 self._run.stop()

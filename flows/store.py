@@ -160,6 +160,11 @@ class Store:
                 (version.bytes, version.sha256, key, unchanged, raw),
             )
 
+    def note(self, **about: str) -> None:
+        """Facts about the run as a whole."""
+        with self._write() as connection:
+            connection.executemany("REPLACE INTO about VALUES (?, ?)", about.items())
+
     # results
 
     def finish(self, key: str, *, status: str, reason: str, record: str, timing: str) -> None:
@@ -224,26 +229,23 @@ class Store:
         for raw, path, size, sha256, key, unchanged, *rest in self._each(sql):
             yield Row(raw, path, size, sha256, key, bool(unchanged), *rest)
 
-    def records(self) -> Iterator[tuple[Row, dict[str, Any], dict[str, Any]]]:
-        """(input, record, timing) of every input that has a record, in the order of the inputs."""
-        sql = "SELECT record, timing FROM records WHERE key = ?"
+    def records(self) -> Iterator[tuple[Row, dict[str, Any]]]:
+        """(input, record) of every input that has a record, in the order of the inputs."""
         for row in self.rows():
-            if row.key and (found := self._all(sql, row.key)):
-                yield row, json.loads(found[0][0]), json.loads(found[0][1])
+            if row.key and row.status in ("ok", "review", "truncated"):
+                record, _ = self.result(row.key)
+                assert record is not None
+                yield row, record
 
-    def failed_record(self, key: str) -> dict[str, Any] | None:
-        """What a subtask made of a document before it failed, if anything."""
-        rows = self._all("SELECT record FROM failures WHERE key = ? AND record NOT NULL", key)
-        return dict(json.loads(rows[0][0])) if rows else None
-
-    def timings(self) -> dict[str, float]:
-        """Sums of the timings of all records, and their number as `records`."""
+    def result(self, key: str) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+        """(record, timing) of a key; what a failed one left behind, if anything."""
         rows = self._all(
-            "SELECT name, value FROM (SELECT 'records' AS name, count(*) AS value "
-            "FROM records) UNION ALL SELECT each.key, sum(each.value) FROM records, "
-            "json_each(records.timing) AS each GROUP BY each.key"
+            "SELECT record, timing FROM records WHERE key = ? UNION ALL "
+            "SELECT record, '{}' FROM failures WHERE key = ? AND record NOT NULL",
+            key,
+            key,
         )
-        return {name: float(value) for name, value in rows}
+        return (json.loads(rows[0][0]), json.loads(rows[0][1])) if rows else (None, {})
 
     # the connection
 

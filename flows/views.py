@@ -25,7 +25,7 @@ def write_views(store: Store, directory: Path) -> None:
 
 def dataset(store: Store) -> Iterator[tuple[Row, dict[str, Any]]]:
     """(input, record) with the id and the path of this input: two files may share a record."""
-    for row, record, _ in store.records():
+    for row, record in store.records():
         yield row, as_record_of(row, record)
 
 

@@ -305,7 +305,7 @@ def finished_pages(output: Path, inbox: Path) -> set[str]:
     """Pages whose answer or document is in the database."""
     pages = set()
     with Store.open(output) as store:
-        for row, record, _ in store.records():
+        for row, record in store.records():
             assert row.status == "ok"
             pages |= set(record["output"]["text"].lower().split("\n"))
         with sqlite3.connect(output / "run.sqlite") as connection:

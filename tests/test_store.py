@@ -52,8 +52,9 @@ def test_results_outlive_the_run_and_belong_to_keys(tmp_path: Path) -> None:
         store.begin([entry("a")], {})
         store.identify(b"a", VERSION, "key", unchanged=True)
         assert store.counts() == {("review", True): 1}
-        ((row, record, timing),) = store.records()
-        assert (row.sha256, record, timing) == ("5" * 64, {"output": 1}, {"new_tokens": 2})
+        ((row, record),) = store.records()
+        assert (row.sha256, record) == ("5" * 64, {"output": 1})
+        assert store.result("key") == ({"output": 1}, {"new_tokens": 2})
 
 
 def test_failures_count_attempts_and_end_with_success(tmp_path: Path) -> None:
@@ -64,7 +65,7 @@ def test_failures_count_attempts_and_end_with_success(tmp_path: Path) -> None:
         store.fail("key", "memory", "large", '{"output":null}')
         failure = store.failure("key")
         assert failure and (failure.reason, failure.attempts) == ("memory", 2)
-        assert store.failed_record("key") == {"output": None}
+        assert store.result("key") == ({"output": None}, {})
         assert store.reasons() == {"memory": 1}
         finish(store, "key")
         assert store.failure("key") is None and store.counts() == {("ok", False): 1}
@@ -90,12 +91,11 @@ def test_answers_last_until_their_document_is_finished(tmp_path: Path) -> None:
         assert store.recall("other", "page 1") is None
 
 
-def test_sums_of_timings(tmp_path: Path) -> None:
+def test_notes_are_about_the_run(tmp_path: Path) -> None:
     with Store.open(tmp_path) as store:
-        assert store.timings() == {"records": 0}
-        finish(store, "a")
-        finish(store, "b")
-        assert store.timings() == {"records": 2, "new_tokens": 4}
+        store.begin([], {"subtask": "tag"})
+        store.note(seconds_per_token="0.5")
+        assert store.about() == {"subtask": "tag", "seconds_per_token": "0.5"}
 
 
 def test_a_second_run_is_told_who_holds_the_directory(tmp_path: Path) -> None:

@@ -1,0 +1,239 @@
+"""`flows ...`: parses and calls. Everything heavy is imported inside the command that needs it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from model_onnx.errors import ScanscribeError, UsageError
+
+app = typer.Typer(
+    name="flows",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Folders of scans and recordings in, validated and traceable records out.",
+)
+
+Model = Annotated[Path | None, typer.Option(help="A bundle. [default: the embedded one]")]
+Output = Annotated[Path | None, typer.Option(help="Its directory. [default: INPUT-SUBTASK]")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"scanscribe {version('scanscribe')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="And exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    subtask: Annotated[
+        str, typer.Argument(help="extract, clean, transcribe, repair, tag, or MODULE:NAME")
+    ],
+    input: Annotated[Path, typer.Option(help="A file or a folder tree.")],
+    output: Output = None,
+    schema: Annotated[
+        str | None,
+        typer.Option(help="For extract: a built-in name, MODULE:CLASS, a .py or a .json file."),
+    ] = None,
+    labels: Annotated[str, typer.Option(help="For tag: letter,invoice,memo")] = "",
+    model: Model = None,
+    soft_tokens: Annotated[int, typer.Option(help="Per image: 70, 140, 280, 560 or 1120.")] = 560,
+    limit: Annotated[int | None, typer.Option(min=1, help="Documents to compute at most.")] = None,
+    format: Annotated[
+        list[str] | None,
+        typer.Option(help="Also write parquet, txt, srt or vtt; may be repeated."),
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try again what failed for good.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only list what would be done, and for how long.")
+    ] = False,
+    prefect: Annotated[
+        bool, typer.Option("--prefect", help="As a Prefect flow, also without a server.")
+    ] = False,
+) -> None:
+    """Turn a folder into a dataset: records.jsonl and manifest.jsonl in the output directory.
+
+    What is finished is never computed again; a run that was stopped goes on where it was.
+
+    Example: flows run extract --schema receipt --input scans/ --output out/
+    """
+    from flows.start import Settings
+
+    settings = Settings(
+        subtask=subtask,
+        input=input,
+        output=output,
+        schema=schema,
+        labels=tuple(label.strip() for label in labels.split(",") if label.strip()),
+        model=model,
+        soft_tokens=soft_tokens,
+        limit=limit,
+        retry_failed=retry_failed,
+        formats=tuple(format or ()),
+    )
+    if dry_run:
+        from flows.preview import print_plan
+
+        print_plan(settings)
+        return
+    summary = _run_with_prefect(settings) if _wants_prefect(prefect) else _run_here(settings)
+    print(f"{settings.directory / 'records.jsonl'}\n{summary}")
+    if summary.inputs and summary.inputs == summary.unchanged:
+        print("nothing to do: every input has its record already")
+    if summary.failed:
+        print(f"why inputs failed: {settings.directory / 'manifest.jsonl'}", file=sys.stderr)
+    raise typer.Exit(summary.exit_code)
+
+
+def _wants_prefect(asked: bool) -> bool:
+    from flows.server import configured_server
+
+    return asked or configured_server() is not None
+
+
+def _run_here(settings: Any) -> Any:
+    from flows.progress import show_progress
+    from flows.start import execute
+
+    with show_progress() as observer:
+        return execute(settings, observer=observer)
+
+
+def _run_with_prefect(settings: Any) -> Any:
+    from flows.prefect_flows import parameters, run_folder_flow
+
+    return run_folder_flow(**parameters(settings))
+
+
+@app.command()
+def show(
+    record: Annotated[
+        str, typer.Argument(help="A record's id, its beginning, or its input's path.")
+    ],
+    output: Annotated[Path | None, typer.Option(help="A run's directory. [default: here]")] = None,
+    json: Annotated[bool, typer.Option("--json", help="The record as it is stored.")] = False,
+) -> None:
+    """Print one record with the evidence of each value.
+
+    Example: flows show 3f2a9c --output out/
+    """
+    from flows.show import print_record
+
+    print_record(record, output or Path("."), as_json=json)
+
+
+@app.command()
+def doctor(model: Model = None) -> None:
+    """Check the installation: packages, runtime, CUDA, programs, memory, and that a bundle loads.
+
+    Example: flows doctor
+    """
+    from flows.doctor import examine
+
+    marks = {True: "ok  ", False: "BAD ", None: "-   "}
+    bad = 0
+    for finding in examine(model):
+        bad += finding.good is False
+        print(f"{marks[finding.good]}{finding.name:12} {finding.text}", flush=True)
+    raise typer.Exit(5 if bad else 0)
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[
+        Path, typer.Argument(help="A directory with safetensors and config.json.")
+    ],
+    out: Annotated[Path, typer.Argument(help="The new bundle's directory.")],
+    recipe: Annotated[str, typer.Option(help="fp32, int4, int4-b128 or int8.")] = "int4",
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    check: Annotated[
+        bool, typer.Option("--check", help="Compare with transformers afterwards (needs torch).")
+    ] = False,
+) -> None:
+    """Turn a checkpoint into a bundle for `--model`.
+
+    Example: flows export checkpoints/gemma-4-12b bundles/gemma-4-12b --recipe int4
+    """
+    from flows.export_command import export_and_check
+
+    export_and_check(checkpoint, out, recipe=recipe, device=device, check=check)
+
+
+@app.command("eval")
+def evaluate(
+    set: Annotated[
+        Path | None, typer.Option("--set", help="A folder with files and expected.jsonl.")
+    ] = None,
+    model: Model = None,
+    out: Annotated[Path | None, typer.Option(help="Write the report there as JSON.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first files.")] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None, typer.Option(help="Compare two reports: BEFORE AFTER.")
+    ] = None,
+) -> None:
+    """Measure a model on a labelled folder, or compare two such reports.
+
+    Example: flows eval --set samples/labelled --out before.json
+
+    Example: flows eval --compare before.json after.json
+    """
+    from flows.eval_command import compare_reports, evaluate_set
+
+    if (set is None) == (compare is None):
+        raise UsageError("expected either --set DIRECTORY or --compare BEFORE AFTER")
+    if compare:
+        raise typer.Exit(3 if compare_reports(*compare) else 0)
+    assert set is not None
+    evaluate_set(set, model=model, out=out, limit=limit)
+
+
+@contextmanager
+def errors_as_exit_codes() -> Iterator[None]:
+    """One clear line for our own errors; for others where they came from, never what they say."""
+    try:
+        yield
+    except ScanscribeError as error:
+        print(f"flows: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    except BrokenPipeError:  # the reader of our output went away
+        raise SystemExit(141) from None
+    except Exception as error:
+        from flows.run import log_unexpected
+
+        print(f"flows: {log_unexpected(error)}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def main() -> None:
+    import logging
+    import signal
+
+    # Outside a run; a run has its own way to stop.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    with errors_as_exit_codes():
+        app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""One record for a person: what it says, how sure it is, and where each value stands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from flows.discover import RUN_DATABASE, printable
+from flows.store import Row, Store
+from flows.views import as_record_of, manifest_row, record_id
+from model_onnx.errors import UsageError
+
+
+def find_run(directory: Path) -> Path:
+    """The directory itself, or the only run right below it. Raises UsageError."""
+    if (directory / RUN_DATABASE).is_file():
+        return directory
+    found = sorted(path.parent for path in directory.glob(f"*/{RUN_DATABASE}"))
+    if len(found) != 1:
+        names = ", ".join(str(path) for path in found) or "none"
+        raise UsageError(f"got {directory} with runs below it: {names}; say --output DIRECTORY")
+    return found[0]
+
+
+def find_row(store: Store, wanted: str) -> Row:
+    """By id, by its first digits, or by path. Raises UsageError."""
+    rows = list(_matching(store, wanted))
+    if len(rows) != 1:
+        names = ", ".join(printable(row.path) for row in rows[:5])
+        raise UsageError(
+            f"got {printable(wanted)}, expected one record; it fits {len(rows)} ({names}); ids and "
+            "paths stand in manifest.jsonl"
+        )
+    return rows[0]
+
+
+def _matching(store: Store, wanted: str) -> Iterator[Row]:
+    for row in store.rows():
+        if row.path == wanted or (row.key and wanted and record_id(row).startswith(wanted)):
+            yield row
+
+
+def print_record(wanted: str, directory: Path, *, as_json: bool = False) -> None:
+    """Raises UsageError when there is no such run or record."""
+    with Store.read(find_run(directory)) as store:
+        row = find_row(store, wanted)
+        record, timing = store.result(row.key) if row.key else (None, {})
+    whole = {**manifest_row(row), **(as_record_of(row, record) if record else {})}
+    if as_json:
+        print(json.dumps({**whole, "timing": timing}, ensure_ascii=False, indent=2))
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    _say(console, f"{whole.get('id') or ''}  {row.path}  {row.status}".strip())
+    for reason in filter(None, (row.reason, row.message)):
+        _say(console, reason)
+    if record:
+        _print_values(console, record)
+        _print_rest(console, record, timing)
+
+
+def _print_values(console: Console, record: Mapping[str, Any]) -> None:
+    if not record["fields"]:
+        _say(console, json.dumps(record["output"], ensure_ascii=False, indent=2))
+        return
+    table = Table("field", "value", "parsed", "sure", "stands", "where", "evidence")
+    for path, field in record["fields"].items():
+        grounding = field["grounding"]
+        cells = (
+            path,
+            _short(field["value"]),
+            field["parsed"] or "",
+            f"{field['confidence']:.2f}",
+            grounding["status"],
+            place(grounding),
+            _short(grounding["evidence"]),
+        )
+        table.add_row(*(printable(cell).replace("[", "\\[") for cell in cells))
+    console.print(table)
+
+
+def _print_rest(console: Console, record: Mapping[str, Any], timing: Mapping[str, Any]) -> None:
+    for check in record["checks"]:
+        mark = "passed" if check["passed"] else "FAILED"
+        _say(console, f"{mark}  {check['name']}  {check['reason']}".rstrip())
+    model = record["model"]
+    _say(console, f"model {model['bundle'][:12]}, {model['provider']}, {model['prompt_version']}")
+    if timing:
+        _say(
+            console,
+            f"parsed in {timing['parse_seconds']:.2f} s, read {timing['prompt_tokens']} tokens in "
+            f"{timing['prefill_seconds']:.2f} s, wrote {timing['new_tokens']} in "
+            f"{timing['decode_seconds']:.2f} s",
+        )
+
+
+def place(grounding: Mapping[str, Any]) -> str:
+    """`page 2, 10 % from the left, 31 % from the top`, or `1.2 s to 3.4 s`."""
+    if span := grounding["span"]:
+        return f"{span[0]:.1f} s to {span[1]:.1f} s"
+    page = f"page {grounding['page']}" if grounding["page"] else ""
+    if box := grounding["box"]:
+        return f"{page}, {box[0]:.0%} from the left, {box[1]:.0%} from the top".lstrip(", ")
+    return page
+
+
+def _short(value: object) -> str:
+    text = "" if value is None else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _say(console: Console, line: str) -> None:
+    """A document's words must not be taken for markup or terminal commands."""
+    for part in line.split("\n"):
+        console.print(printable(part), markup=False)
