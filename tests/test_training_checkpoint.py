@@ -1,5 +1,7 @@
 """The training module against transformers: same names, same logits, same answers."""
 
+# mypy: allow-untyped-decorators
+
 import dataclasses
 from pathlib import Path
 
@@ -30,7 +32,8 @@ def small_model(seed: int = 0) -> UnifiedModel:
         positions=32,
         max_length=256,
     )
-    model = UnifiedModel(size).eval()
+    model = UnifiedModel(size)
+    model.eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter += (0.3 if "scalar" in name else 0.1) * torch.randn_like(parameter)

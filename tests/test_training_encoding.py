@@ -33,7 +33,7 @@ def test_prompt_is_the_rendered_template(
     example = ENCODER.encode(sample(instruction, text, answer, image=image, audio=audio))
     count = {"none": 0, "image": 6, "audio": 3}[media]
     parts = [{"type": media}] if count else []
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"role": "system", "content": instruction},
         {"role": "user", "content": [*parts, {"type": "text", "text": text}]},
     ]

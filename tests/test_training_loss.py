@@ -1,5 +1,7 @@
 """The loss reads the answer, the patches and the frames, and nothing else."""
 
+# mypy: allow-untyped-decorators
+
 import dataclasses
 from typing import Any
 

@@ -1,5 +1,7 @@
 """Orthogonal updates, and parameters that keep still when nothing used them."""
 
+# mypy: allow-subclassing-any
+
 import copy
 
 import pytest
