@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
@@ -11,10 +12,12 @@ from flows.discover import printable
 from model_onnx.bundle import Bundle
 from model_onnx.errors import RuntimeUnavailableError, UsageError
 
+DEVICES: dict[str, Literal["cpu", "cuda"]] = {"cpu": "cpu", "cuda": "cuda"}
+
 
 def export_and_check(checkpoint: Path, out: Path, *, recipe: str, device: str, check: bool) -> None:
     """Exports with a bar on standard error; with `check`, prints the parity report."""
-    if device != "cpu" and device != "cuda":
+    if device not in DEVICES:
         raise UsageError(f"got --device {device}, expected cpu or cuda")
     try:
         from export.write import export_bundle
@@ -35,7 +38,9 @@ def export_and_check(checkpoint: Path, out: Path, *, recipe: str, device: str, c
         def progress(done: int, total: int, tensor: str) -> None:
             bar.update(task, completed=done, total=total, description=printable(tensor))
 
-        bundle = export_bundle(checkpoint, out, recipe=recipe, device=device, progress=progress)
+        bundle = export_bundle(
+            checkpoint, out, recipe=recipe, device=DEVICES[device], progress=progress
+        )
     size = sum(entry["bytes"] for entry in bundle.files.values())
     print(f"{out}: {bundle.recipe} for {bundle.device}, {size >> 20} MiB, {bundle.sha256[:12]}")
     if check:

@@ -17,6 +17,6 @@ def configured_server() -> str | None:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
         name = os.environ.get("PREFECT_PROFILE") or content.get("active")
         url = content["profiles"][name].get("PREFECT_API_URL")
-    except (OSError, ValueError, KeyError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return url if isinstance(url, str) and url else None

@@ -49,6 +49,25 @@ def test_other_files_are_unsupported_not_missing(tmp_path: Path) -> None:
     assert problems(tmp_path) == dict.fromkeys(("a.docx", "b", "c.pdf.zip"), "unsupported")
 
 
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        (b"%PDF-1.7\n", "document"),
+        (b"RIFF\0\0\0\0WAVEfmt ", "recording"),
+        (b"RIFF\0\0\0\0WEBPVP8 ", "document"),
+        (b"RIFF\0\0\0\0AVI LIST", None),
+        (b"OggS\0", "recording"),
+        (b"", None),
+    ],
+)
+def test_a_name_that_says_nothing_is_decided_by_content(
+    tmp_path: Path, head: bytes, kind: str | None
+) -> None:
+    (tmp_path / "SCAN0001").write_bytes(head)
+    (found,) = walk(tmp_path)
+    assert found.kind == kind and found.problem == ("" if kind else "unsupported")
+
+
 def test_a_single_file_is_its_own_tree(tmp_path: Path) -> None:
     (tmp_path / "a.pdf").write_bytes(b"x")
     (tmp_path / "b.pdf").write_bytes(b"x")
