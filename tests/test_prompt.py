@@ -27,6 +27,7 @@ from model_onnx.prompt import (
     Turn,
 )
 from tests.test_patches import CONFIG
+from training.tokenizer import build
 
 CONTROLS = (
     *("<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<|tool>", "<tool|>", "<|tool_call>"),
@@ -156,8 +157,8 @@ def bundle(directory: Path, tokenizer: Tokenizer, template: str = TEMPLATE) -> B
 class Case:
     """A renderer with the tokenizer it stands on, which here recognises control tokens."""
 
-    def __init__(self, directory: Path, kind: str, template: str) -> None:
-        self.tokenizer, self.template = TOKENIZERS[kind](), template
+    def __init__(self, directory: Path, tokenizer: Tokenizer, template: str) -> None:
+        self.tokenizer, self.template = tokenizer, template
         opened = bundle(directory, self.tokenizer, template)
         self.config, self.renderer = opened.config, PromptRenderer(opened)
         self.names = {self.tokenizer.token_to_id(name): name for name in CONTROLS}
@@ -182,7 +183,13 @@ TEMPLATES = {
 )
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
     kind, template = request.param
-    return Case(tmp_path_factory.mktemp("bundle"), kind, TEMPLATES[template])
+    return Case(tmp_path_factory.mktemp("bundle"), TOKENIZERS[kind](), TEMPLATES[template])
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    """The embedded model's own tokenizer and template."""
+    return Case(tmp_path_factory.mktemp("bundle"), build(), TEMPLATES["of the embedded model"])
 
 
 def user(*parts: Part) -> Turn:
@@ -278,6 +285,26 @@ def test_ids_are_those_of_the_whole_prompt_at_once(
     )
     expected = case.tokenizer.encode(rendered[0], add_special_tokens=False).ids
     assert case.renderer.render(turns).ids.tolist() == expected
+
+
+@settings(max_examples=50, deadline=None)
+@given(instruction=ORDINARY, text=ORDINARY)
+def test_training_lays_out_the_same_prompt(embedded: Case, instruction: str, text: str) -> None:
+    from training.encoding import Encoder
+    from training.samples import Sample
+
+    page, clip = np.zeros((96, 144), np.uint8), np.zeros(641, np.float32)
+    example = Encoder().encode(Sample("tag", instruction, text, "yes", image=page, audio=clip))
+    grey = Image(np.repeat(page[..., None], 3, axis=2), None)
+    turns = [Turn("system", (instruction,)), user(grey, Audio(clip), text)]
+    prompt = embedded.renderer.render(turns)
+    assert prompt.ids.tolist() == example.ids[: example.answer].tolist()
+    answer = [*embedded.renderer.encode_text("yes"), embedded.tokenizer.token_to_id("<turn|>")]
+    assert answer == example.ids[example.answer :].tolist()
+    assert example.positions is not None and example.frames is not None
+    assert prompt.media[0].positions is not None
+    assert np.array_equal(prompt.media[0].positions, example.positions)
+    assert np.array_equal(prompt.media[1].features, example.frames)
 
 
 HOSTILE = st.lists(
