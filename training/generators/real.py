@@ -188,12 +188,9 @@ def find_total(value: str, lines: tuple[str, ...]) -> tuple[tuple[int, int, int]
 
 
 @cache
-def ocr_receipts(split: Split) -> tuple[Receipt, ...]:
-    """The receipts as Tesseract reads them; fields that it garbled have no span."""
-    return tuple(ocr_receipt(receipt) for receipt in receipts(split))
-
-
-def ocr_receipt(receipt: Receipt) -> Receipt:
+def ocr_receipt(name: str, split: Split) -> Receipt:
+    """A receipt as Tesseract reads it; fields that it garbled have no span."""
+    receipt = next(receipt for receipt in receipts(split) if receipt.name == name)
     lines = tesseract_lines(receipt.name)
     fields = dict(receipt.fields)
     spans = {name: span for name in FIELDS if (span := find_field(name, fields.get(name), lines))}
@@ -226,8 +223,9 @@ def document(source: Source) -> Document:
     Lines are those of the annotators, whole rows joined, or what Tesseract reads. Fields that the annotators give but that
     do not stand in the lines are left out of the document's schema.
     """
-    ocr = tesseract_available() and source.chance(0.3)
-    receipt = source.pick(ocr_receipts(source.split) if ocr else receipts(source.split))
+    receipt = source.pick(receipts(source.split))
+    if tesseract_available() and source.chance(0.3):
+        receipt = ocr_receipt(receipt.name, source.split)
     asked = [name for name in FIELDS if name in receipt.spans or not receipt.fields.get(name)]
     found = Document("receipt", tuple(asked))
     new, everywhere = {}, []
