@@ -251,7 +251,8 @@ def _windows(
     """What the requests see: as few windows as the context allows."""
     pixels = item.pages and not item.clips and not any(page.words for page in item.pages)
     if pixels and work.reading == "page":
-        images = [Image(page.rgb(), work.options.soft_tokens) for page in item.pages]
+        pages = [page for page in item.pages if page.image is not None]
+        images = [transcribe.page_image(work, page) for page in pages]
         cost = work.options.soft_tokens + 8
         most = max(1, (work.room(_ask(schema, _Window())) // cost))
         parts = [tuple(images[at : at + most]) for at in range(0, len(images), most)]

@@ -18,6 +18,7 @@ from pipelines.values import Locale, parse_date, parse_datetime, parse_number
 Schema = Mapping[str, Any]
 Kind = Literal["text", "date", "date-time", "number", "integer", "free"]
 
+_DROPPED = ("title", "description", "default", "examples", "additionalProperties", "$defs")
 _LONGEST = 300  # characters of a value without maxLength
 
 
@@ -84,12 +85,14 @@ def pointing(schema: Schema) -> dict[str, Any]:
 
 
 def _point(node: Schema, definitions: Schema) -> dict[str, Any]:
-    kind = kind_of(resolve(node, definitions))
+    bare = resolve(node, definitions)
+    if bare.get("verbatim") is False:
+        return {key: value for key, value in node.items() if key not in _DROPPED}
+    kind = kind_of(bare)
     if kind == "free":
         return _descend(node, definitions)
     limits = {"maxLength": _LONGEST, "minLength": 1}
     if kind == "text":
-        bare = resolve(node, definitions)
         limits |= {key: bare[key] for key in ("maxLength", "minLength") if key in bare}
     leaf = {"type": "string", "verbatim": True, **limits}
     return {"anyOf": [leaf, {"type": "null"}]} if nullable(node) else leaf
@@ -97,8 +100,7 @@ def _point(node: Schema, definitions: Schema) -> dict[str, Any]:
 
 def _descend(node: Schema, definitions: Schema) -> dict[str, Any]:
     """A node whose own form stays; inner nodes may change."""
-    dropped = ("title", "description", "default", "examples", "additionalProperties", "$defs")
-    made = {key: value for key, value in node.items() if key not in dropped}
+    made = {key: value for key, value in node.items() if key not in _DROPPED}
     if "properties" in made:
         inner = made["properties"].items()
         made["properties"] = {name: _point(value, definitions) for name, value in inner}

@@ -22,17 +22,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from model_onnx.errors import InputError
 from model_onnx.prompt import Audio, Image
 from pipelines.evidence import Line, Place, lines_of
 from pipelines.items import Item
-from pipelines.lines import line_strips
+from pipelines.lines import line_strips, page_for_model
 from pipelines.records import Box, Check, FieldValue, Span, Word
 from pipelines.subtask import Answer, Ask, Reply, Subtask, Work
+
+if TYPE_CHECKING:
+    from pipelines.pages import Page
 
 PROMPT_VERSION = "transcribe-1"
 
@@ -123,23 +128,41 @@ def _asks(
     work: Work, item: Item, pixels: bool, parts: list[_Place | tuple[Line, ...]]
 ) -> Iterator[Ask]:
     """What has to be read. Notes in `parts` where each answer belongs among the known lines."""
-    strips = work.reading == "strips"
-    page_of_lines = instruction("page")
+    patch = work.model.bundle.config.patch_size
     for page in item.pages:
         if page.words and not (pixels and page.text_source == "tesseract"):
             parts.append(lines_of(page.words, page.text))
-        elif strips:
-            for strip in line_strips(page):
-                parts.append(_Place(page.number, strip.box))
-                yield Ask(page_of_lines, (Image(strip.pixels, None),), new_tokens=_STRIP_TOKENS)
+        elif page.image is None:
+            continue
+        elif work.reading == "strips":
+            height, width = page.image.shape[:2]
+            for strip in line_strips(page.image, patch):
+                x0, y0, x1, y1 = strip.box
+                box = (x0 / width, y0 / height, x1 / width, y1 / height)
+                parts.append(_Place(page.number, box))
+                picture = Image(_rgb(strip.image), None)
+                yield Ask(instruction("page"), (picture,), new_tokens=_STRIP_TOKENS)
         else:
             parts.append(_Place(page.number, whole=True))
-            yield Ask(page_of_lines, (Image(page.rgb(), work.options.soft_tokens),))
+            yield Ask(instruction("page"), (page_image(work, page),))
     for clip in item.clips:
         parts.append(_Place(span=clip.span))
         yield Ask(
             instruction("speech"), (Audio(clip.samples),), new_tokens=_clip_tokens(clip.seconds)
         )
+
+
+def page_image(work: Work, page: Page) -> Image:
+    """A page as one image: its lines one patch row apart where the budget allows."""
+    assert page.image is not None
+    patch = work.model.bundle.config.patch_size
+    pixels = _rgb(page_for_model(page.image, patch, work.options.soft_tokens))
+    height, width = (-pixels.shape[0] % patch, -pixels.shape[1] % patch)
+    return Image(np.pad(pixels, ((0, height), (0, width), (0, 0)), constant_values=255), None)
+
+
+def _rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
 
 
 def _read(place: _Place, reply: Reply) -> Reading:

@@ -83,7 +83,7 @@ class FakeEngine:
 
     def __post_init__(self) -> None:
         self.renderer: Any = FakeRenderer()
-        config = SimpleNamespace(max_positions=8192)
+        config = SimpleNamespace(max_positions=8192, patch_size=48)
         self.bundle: Any = SimpleNamespace(
             config=config, sha256="b" * 64, generation_config={"pipeline": self.habits}
         )

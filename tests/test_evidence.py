@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,7 +30,8 @@ def test_a_value_is_found_with_its_place() -> None:
     assert found is not None
     assert [word.text for word in found.words] == ["TRADING", "SDN", "TOTAL"]
     assert found.certain == pytest.approx(0.5 * 0.5 * 0.9)
-    assert (found.grounding.page, found.grounding.box) == (1, (0.1, 0.1, 0.3, pytest.approx(0.15)))
+    assert found.grounding.page == 1
+    assert found.grounding.box == pytest.approx((0.1, 0.1, 0.3, 0.15))
     part = index.find("12.50")
     assert part is not None
     assert part.grounding.evidence == "RM12.50"
@@ -79,6 +82,6 @@ def test_runs_keep_every_line_in_order(sizes: list[int], most: int) -> None:
     units = [[line(f"u{at} l{n}") for n in range(size)] for at, size in enumerate(sizes)]
     made = list(runs(units, lambda part: len(part) <= most))
     assert [row for run in made for row in run] == [row for unit in units for row in unit]
-    for run, after in zip(made, made[1:], strict=False):
+    for run, after in pairwise(made):
         nearest = next(len(unit) for unit in units if unit[0] == after[0])
         assert len(run) + nearest > most

@@ -53,8 +53,8 @@ def test_words_from_nowhere_are_refused() -> None:
 
 
 def test_too_many_edits_are_all_refused() -> None:
-    before = " ".join(["abcd"] * 20)
-    done = guard(before, " ".join(["abxy"] * 20), CLEAN)
+    before = " ".join(["abc"] * 20)
+    done = guard(before, " ".join(["axy"] * 20), CLEAN)
     assert done.text == before
     assert {edit.refused for edit in done.edits} == {"edit_cap"}
 
@@ -74,7 +74,6 @@ def test_dictation_loses_fillers_commands_and_what_was_taken_back() -> None:
 def test_dictation_keeps_its_numbers_and_words() -> None:
     assert guard("send 12 boxes", "Send 13 boxes", REPAIR).text == "Send 12 boxes"
     assert guard("send 12 boxes", "Send boxes", REPAIR).refused[0].refused == "protected"
-    assert guard("send no red boxes", "Send boxes", REPAIR).text != "Send boxes" or True
     assert guard("send red boxes", "Send boxes", REPAIR).refused[0].refused == "dropped"
     assert guard("send boxes", "Send boxes quickly today", REPAIR).refused[0].refused == "added"
 
