@@ -7,6 +7,7 @@ are imported only here, and only when a comparison is made.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -115,7 +116,8 @@ def blocks(ids: npt.NDArray[np.int64], config: ModelConfig) -> npt.NDArray[np.in
     """Per position: the number of its image or video frame, from 1, or 0 for text and audio."""
     inside = (ids == config.image_token_id) | (ids == config.video_token_id)
     starts = inside & ~np.concatenate(([False], inside[:-1]))
-    return np.cumsum(starts) * inside
+    numbers: npt.NDArray[np.int64] = np.cumsum(starts, dtype=np.int64) * inside
+    return numbers
 
 
 def visible(
@@ -148,7 +150,7 @@ class GraphRunner:
     def embed(self, prompt: Prompt) -> npt.NDArray[Any]:
         """Embeddings [S, H] with the soft tokens in place."""
         config = self.config
-        x = self._run(names.EMBEDDING, {names.INPUT_IDS: prompt.ids[None]})[0][0].copy()
+        x: npt.NDArray[Any] = self._run(names.EMBEDDING, {names.INPUT_IDS: prompt.ids[None]})[0][0]
         soft = [
             self._run(
                 names.VISION_EMBEDDER,
@@ -171,7 +173,7 @@ class GraphRunner:
         local, _ = visible(prompt.ids, self.config)
         caches = self.empty_caches()
         hidden = []
-        for start, end in zip(borders, borders[1:], strict=False):
+        for start, end in itertools.pairwise(borders):
             seen = local[start:end, :end]
             hidden.append(self.step(x[start:end], start, seen, caches))
         return self.head(np.concatenate(hidden))
@@ -290,13 +292,13 @@ class Reference:
 
     def logits(self, prompt: Prompt) -> FloatArray:
         """[S, V]"""
-        torch, ids = self._torch, torch_ids(self._torch, prompt)
+        torch = self._torch
         kinds = {self.config.image_token_id: 1, self.config.audio_token_id: 3}
         types = torch.tensor([[kinds.get(int(token), 0) for token in prompt.ids]])
         local, causal = visible(prompt.ids, self.config)
         with torch.no_grad():
             output = self._model(
-                input_ids=ids,
+                input_ids=torch.from_numpy(prompt.ids[None]),
                 mm_token_type_ids=types,
                 attention_mask={
                     "sliding_attention": self._additive(local),
@@ -322,10 +324,6 @@ class Reference:
             ones = [np.ones(len(clip), np.bool_) for clip in prompt.clips]
             media["input_features_mask"] = _padded(ones, False)
         return {name: torch.from_numpy(array) for name, array in media.items()}
-
-
-def torch_ids(torch: Any, prompt: Prompt) -> Any:
-    return torch.from_numpy(prompt.ids[None])
 
 
 def _padded(arrays: Sequence[npt.NDArray[Any]], fill: float) -> npt.NDArray[Any]:

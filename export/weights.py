@@ -110,6 +110,12 @@ def canonical_name(key: str) -> str:
     return key
 
 
+def published_name(weight: Weight) -> str:
+    """The weight's name in the published files."""
+    outside = weight.name.startswith(("vision_embedder.", "embed_vision.", "embed_audio."))
+    return f"model.{weight.name}" if outside else f"model.language_model.{weight.name}"
+
+
 @dataclass(frozen=True)
 class Assignment:
     """Which checkpoint key fills which weight, and the keys that fill none on purpose."""

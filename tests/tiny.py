@@ -16,14 +16,12 @@ import numpy.typing as npt
 from safetensors.numpy import save_file
 
 from export import export_bundle
-from export.weights import Weight, all_weights
+from export.weights import Weight, all_weights, published_name
 from model_onnx.config import ModelConfig
 from training.tokenizer import vocabulary, write
 
 WINDOW = 16
 TYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
-
-_PUBLISHED_PREFIX = {"vision_embedder": "model.", "embed_vision": "model.", "embed_audio": "model."}
 
 
 def tiny_config(**text: Any) -> dict[str, Any]:
@@ -89,12 +87,6 @@ def tiny_config(**text: Any) -> dict[str, Any]:
     }
 
 
-def published_name(weight: Weight) -> str:
-    """The tensor's name in the published files."""
-    root = weight.name.split(".")[0]
-    return _PUBLISHED_PREFIX.get(root, "model.language_model.") + weight.name
-
-
 def tiny_weights(
     config: ModelConfig, *, seed: int = 0, lattice: bool = False
 ) -> dict[str, npt.NDArray[np.float32]]:
@@ -111,8 +103,8 @@ def _values(rng: np.random.Generator, weight: Weight, lattice: bool) -> npt.NDAr
     if weight.name.endswith("layer_scalar"):
         return (0.3 + 0.6 * rng.random(weight.shape)).astype(np.float32)
     if weight.name.endswith(("q_norm.weight", "k_norm.weight")):
-        # Attention scores near 1, as in a trained model; a sharp softmax would amplify any rounding.
-        return (weight.shape[0] ** -0.25 * (1 + 0.2 * noise)).astype(np.float32)
+        # Scores near 1, as in a trained model; a sharp softmax would amplify any rounding.
+        return np.float32(weight.shape[0] ** -0.25) * (1 + np.float32(0.2) * noise)
     if "norm" in weight.name or "_ln" in weight.name:
         return (0.2 * noise + (weight.name.endswith("weight"))).astype(np.float32)
     if lattice and weight.use in ("linear", "table"):
@@ -127,9 +119,9 @@ def lattice_values(
     rows, columns = shape
     widest = rng.integers(1, 9, (rows, columns // block, 1))
     codes = np.clip(rng.integers(-8, 9, (rows, columns // block, block)), -widest, widest)
-    codes = np.minimum(codes, 7).astype(np.float32)
+    codes = np.minimum(codes, 7)
     scales = rng.choice([-1.0, 1.0], widest.shape) * rng.uniform(0.005, 0.03, widest.shape)
-    values: npt.NDArray[np.float32] = codes * scales.astype(np.float16).astype(np.float32)
+    values: npt.NDArray[np.float32] = (codes * scales.astype(np.float16)).astype(np.float32)
     return values.reshape(shape)
 
 

@@ -1,0 +1,120 @@
+"""The published configuration of the 12B, and checkpoints of its shapes with made-up contents."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+
+from export.weights import Weight, all_weights, published_name
+from model_onnx.config import ModelConfig
+from training import tokenizer
+
+_POOL = 1 << 22  # random values that every tensor is cut from
+
+
+def published_config(layers: int = 48) -> dict[str, Any]:
+    """config.json of the 12B with as many layers as wanted, a multiple of 6."""
+    kinds = (["sliding_attention"] * 5 + ["full_attention"]) * (layers // 6)
+    return {
+        "architectures": ["Gemma4UnifiedForConditionalGeneration"],
+        "model_type": "gemma4_unified",
+        "dtype": "bfloat16",
+        "tie_word_embeddings": True,
+        "boi_token_id": 255999,
+        "eoi_token_id": 258882,
+        "image_token_id": 258880,
+        "video_token_id": 258884,
+        "boa_token_id": 256000,
+        "eoa_token_index": 258883,
+        "audio_token_id": 258881,
+        "eos_token_id": [1, 106],
+        "text_config": {
+            "model_type": "gemma4_unified_text",
+            "vocab_size": 262144,
+            "hidden_size": 3840,
+            "intermediate_size": 15360,
+            "num_hidden_layers": layers,
+            "layer_types": kinds,
+            "num_attention_heads": 16,
+            "num_key_value_heads": 8,
+            "head_dim": 256,
+            "global_head_dim": 512,
+            "num_global_key_value_heads": 1,
+            "attention_k_eq_v": True,
+            "sliding_window": 1024,
+            "rms_norm_eps": 1e-6,
+            "final_logit_softcapping": 30.0,
+            "max_position_embeddings": 262144,
+            "hidden_activation": "gelu_pytorch_tanh",
+            "use_bidirectional_attention": "vision",
+            "rope_parameters": {
+                "full_attention": {
+                    "rope_type": "proportional",
+                    "rope_theta": 1000000.0,
+                    "partial_rotary_factor": 0.25,
+                },
+                "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+            },
+        },
+        "vision_config": {
+            "patch_size": 16,
+            "pooling_kernel_size": 3,
+            "mm_embed_dim": 3840,
+            "mm_posemb_size": 1120,
+            "output_proj_dims": 3840,
+        },
+        "audio_config": {"audio_embed_dim": 640},
+    }
+
+
+def write_checkpoint(directory: Path, config: dict[str, Any]) -> Path:
+    """A bfloat16 checkpoint with the published tensor names, written front to back.
+
+    Contents: cuts of one pool of normal values, so that packing has real work to do. The tokenizer
+    is the embedded model's: exporting only copies it.
+    """
+    directory.mkdir(parents=True)
+    (directory / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    tokenizer.write(directory)
+    weights = list(all_weights(ModelConfig.from_hugging_face(config)).values())
+    header, end = {}, 0
+    for weight in weights:
+        start, end = end, end + 2 * int(np.prod(weight.shape))
+        header[published_name(weight)] = {
+            "dtype": "BF16",
+            "shape": list(weight.shape),
+            "data_offsets": [start, end],
+        }
+    raw = json.dumps(header).encode()
+    with (directory / "model.safetensors").open("wb") as file:
+        file.write(len(raw).to_bytes(8, "little") + raw)
+        for index, weight in enumerate(weights):
+            for piece in _contents(weight, index):
+                file.write(piece.data)
+    return directory
+
+
+def _contents(weight: Weight, index: int) -> Iterator[npt.NDArray[np.uint16]]:
+    """bfloat16 values as their bits, in pieces of the pool that start at another place each."""
+    pool = _pool(1.0 if len(weight.shape) == 1 else weight.shape[-1] ** -0.5)
+    left, start = int(np.prod(weight.shape)), (index * 7919) % _POOL
+    while left:
+        piece = pool[start : start + left]
+        yield piece
+        left, start = left - len(piece), (start * 31 + 17) % (_POOL // 2)
+
+
+_pools: dict[float, npt.NDArray[np.uint16]] = {}
+
+
+def _pool(deviation: float) -> npt.NDArray[np.uint16]:
+    if deviation not in _pools:
+        values = np.random.default_rng(0).standard_normal(_POOL, np.float32) * np.float32(deviation)
+        _pools[deviation] = values.astype(ml_dtypes.bfloat16).view(np.uint16)
+    return _pools[deviation]
