@@ -139,8 +139,15 @@ class Bundle:
 
     @property
     def suppress_tokens(self) -> tuple[int, ...]:
-        """Ids that are never generated (soft-token placeholders and their markers)."""
-        return tuple(self.generation_config.get("suppress_tokens") or ())
+        """Ids that are never generated: those of the generation config, and every placeholder and
+        marker of images, audio and video, which mean nothing without features behind them."""
+        config = self.config
+        media = {
+            *(config.image_token_id, config.boi_token_id, config.eoi_token_id),
+            *(config.audio_token_id, config.boa_token_id, config.eoa_token_id),
+            config.video_token_id,
+        }
+        return tuple(sorted(media.union(self.generation_config.get("suppress_tokens") or ())))
 
     def _check_files(self, verify: bool) -> None:
         for name, entry in self.files.items():

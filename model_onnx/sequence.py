@@ -97,10 +97,9 @@ class Sequence:
         request = self.request
         self.matcher = self.grammar.matcher(request.constraint, request.max_new_tokens)
         self._random = np.random.default_rng(request.sampling.seed)
-        self._lookup = (
-            PromptLookup(self.grammar.encode(request.draft)) if request.draft is not None else None
-        )
-        self._loop = LoopDetector()
+        source = self.grammar.encode(request.draft or "")
+        self._lookup = PromptLookup(source) if source else None
+        self._loop = LoopDetector(source)
         self.options: list[list[int]] = []
         if isinstance(request.constraint, Choices):
             self.options = self.grammar.choice_token_ids(request.constraint.options)

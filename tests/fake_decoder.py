@@ -1,8 +1,8 @@
 """A decoder of a few lines whose logits depend on everything the real one's depend on.
 
-Each hidden state is a hash of all rows that a global layer sees and of the rows that the window mask
-leaves visible on a local layer, read back from the cache. A lost, stale, doubled or misplaced row
-changes every later token.
+Each hidden state is a hash of all rows that a global layer sees and of the rows that the window
+mask leaves visible on a local layer, read back from the cache. A lost, stale, doubled or misplaced
+row changes every later token.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _PRIME = 999_983
 
 
 class FakeDecoder:
-    """Same methods as model_onnx.decoder.Decoder. script: (state, last id) -> favourite id, if any."""
+    """The methods of model_onnx.decoder.Decoder. favourite: (state, last id) -> likeliest id."""
 
     def __init__(
         self, config: ModelConfig, favourite: Callable[[int, int], int] | None = None

@@ -1,4 +1,4 @@
-"""The engine on a fake decoder: same tokens whatever else runs, drafts, prefixes, budgets, endings."""
+"""The engine on a fake decoder: the same tokens whatever else runs, and every way to end."""
 
 from __future__ import annotations
 
