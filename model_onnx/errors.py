@@ -11,7 +11,7 @@ ScanscribeError
 ├── EngineClosedError     a request to an engine that was closed
 ├── RequestError          a request that the engine cannot serve (too long, no media graph ...)
 ├── InputError            one input file that cannot be read; carries a stable `reason`
-└── OutputError           results that cannot be written (disk full, read-only, locked)
+└── OutputError           exit code 2: results that cannot be written (disk full, exists, locked)
 """
 
 
@@ -77,4 +77,4 @@ def _rebuild_input_error(message: str, reason: str) -> InputError:
 
 
 class OutputError(ScanscribeError):
-    pass
+    exit_code = 2
