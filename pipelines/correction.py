@@ -11,7 +11,7 @@ from model_onnx.errors import InputError
 from pipelines.evidence import blocks
 from pipelines.guard import Edit, Policy, guard
 from pipelines.records import Check
-from pipelines.subtask import Ask, Reply, Work
+from pipelines.subtask import Ask, Reply, Work, loops
 
 # An edit is applied when the model's probability of the piece is at least this.
 EDIT_CONFIDENCE = 0.5
@@ -96,7 +96,7 @@ def unusable(reply: Reply, source: str) -> str:
     """Why an answer is thrown away, or "". source: a text that may itself repeat."""
     if not reply.text:
         return "empty"
-    if reply.result.finish == "loop" or (reply.looped and reply.text[-24:] not in source):
+    if reply.result.finish == "loop" or (reply.looped and not loops(source)):
         return "loop"
     return "truncated" if reply.truncated else ""
 

@@ -17,12 +17,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from model_onnx.errors import InputError
 from pipelines import clean, extract, repair, tag, transcribe
 from pipelines import metrics as m
 from pipelines.items import Item
 from pipelines.labelled import Row, read_set
-from pipelines.records import Record
-from pipelines.subtask import Model, Options, Subtask, run
+from pipelines.records import Record, Source
+from pipelines.subtask import Model, Options, Subtask, run, unread
 
 KEYS: dict[str, Callable[[str], str]] = {
     "exact": lambda text: " ".join(text.split()),
@@ -103,8 +104,12 @@ def evaluate(
 
     def one(row: Row) -> Score:
         started = time.monotonic()
-        item = read(directory / row.file)
-        record = run(model, make(row), item, options=options)
+        try:
+            item = read(directory / row.file)
+            record = run(model, make(row), item, options=options)
+        except InputError as error:
+            item = Item(Source(path=row.file, sha256="", kind="document"))
+            record = unread(model, make(row), item.source, error)
         return score(row, record, item, time.monotonic() - started)
 
     with ThreadPoolExecutor(threads) as pool:

@@ -83,7 +83,7 @@ def _row(line: str, where: str) -> Row:
     return row
 
 
-def write_set(directory: Path, rows: list[Row], write: Callable[[Path, Row], None]) -> Path:
+def write_set(directory: Path, rows: list[Row], write: Callable[[Path, Row], object]) -> Path:
     """Makes a labelled folder; `write` makes one file."""
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / EXPECTED).open("w", encoding="utf-8") as lines:

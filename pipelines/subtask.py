@@ -30,7 +30,7 @@ from model_onnx.constrain import Constraint, FreeText
 from model_onnx.errors import InputError, RequestError
 from model_onnx.prompt import Part, PromptRenderer, Turn
 from pipelines.items import Item
-from pipelines.records import Check, FieldValue, ModelInfo, Record, Status, Timing
+from pipelines.records import Check, FieldValue, ModelInfo, Record, Source, Status, Timing
 from pipelines.spans import TokenMap
 from pipelines.values import Locale
 
@@ -276,6 +276,12 @@ def run(model: Model, subtask: Subtask, item: Item, *, options: Options | None =
         ),
     )
     return _record(work, subtask, item, Answer(output, answer.fields, checks, answer.truncated))
+
+
+def unread(model: Model, subtask: Subtask, source: Source, error: InputError) -> Record:
+    """The `failed` record of an input that could not even be parsed."""
+    work = Work(model, Options())
+    return _failed(work, subtask, Item(source), error.reason, str(error))
 
 
 def _confident(fields: dict[str, FieldValue], minimum: float) -> Check:
