@@ -65,7 +65,7 @@ class Decoder:
 
     def embed(self, ids: Array, media: Sequence[MediaSpan] = ()) -> Array:
         """Token ids int64 [S] -> embeddings [S, H]; media spans overwrite their placeholders."""
-        embeds = self._embed(ids[None])[0]
+        embeds: Array = self._embed(ids[None])[0]
         for span in media:
             soft = self._soft_tokens(span)
             embeds[span.start : span.start + len(soft)] = soft
