@@ -26,9 +26,12 @@ Output = Annotated[Path | None, typer.Option(help="Its directory. [default: INPU
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        print(f"scanscribe {version('scanscribe')}")
+        try:
+            print(f"scanscribe {version('scanscribe')}")
+        except PackageNotFoundError:
+            print("scanscribe (run from its source without being installed)")
         raise typer.Exit
 
 

@@ -178,8 +178,8 @@ def _keep(run: Run, job: Job, record: Record, seconds: float, size: Size) -> Out
     timing = record.timing.model_copy(update={"parse_seconds": round(seconds, 3)})
     text = _to_text(record)
     if record.status == "failed":
-        reason, _, message = record.reason.partition(": ")
-        return _fail(run, job, reason, message, text)
+        message = "; ".join(check.reason for check in record.checks if not check.passed)
+        return _fail(run, job, record.reason, message, text)
     run.store.finish(
         job.key,
         status=record.status,

@@ -36,7 +36,7 @@ from flows.store import Store
 from model_onnx.errors import InputError, ScanscribeError
 from model_onnx.prompt import Prompt
 from model_onnx.sequence import Request, Result
-from pipelines.records import FieldValue, Grounding, ModelInfo, Record, Source, Timing
+from pipelines.records import Check, FieldValue, Grounding, ModelInfo, Record, Source, Timing
 from pipelines.subtask import Model
 
 
@@ -135,8 +135,9 @@ def read_pages(model: Model, pages: Pages) -> Record:
         schema_name=None,
         output=output,
         fields={"text": value},
+        checks=() if output else (Check(name="loop", passed=False, reason="it repeats itself"),),
         status=status,
-        reason="loop: the answer repeats" if status == "failed" else "",
+        reason="" if output else "loop",
         model=ModelInfo(bundle="b" * 64, provider="cpu", prompt_version="upper-1"),
         timing=Timing(new_tokens=sum(len(result.ids) for result in results)),
     )

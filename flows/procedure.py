@@ -1,0 +1,123 @@
+"""A subtask by its name, with its options and its parsers: what a run needs of `pipelines`."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+
+
+from flows.run import Procedure, Size
+from model_onnx.bundle import Bundle
+from model_onnx.errors import ConfigError
+from pipelines import clean, extract, repair, tag, transcribe
+from pipelines.items import Item
+from pipelines.records import Record
+from pipelines.subtask import Model, Options, Subtask
+from pipelines.subtask import run as run_subtask
+
+PLAIN = {"clean": clean.SUBTASK, "transcribe": transcribe.SUBTASK, "repair": repair.SUBTASK}
+DEFAULT_SCHEMA = "receipt"
+
+_CHARACTERS_PER_TOKEN = 3.0  # estimates only
+_AUDIO_TOKENS_PER_SECOND = 25
+
+
+def make_subtask(
+    name: str, *, schema: str | None = None, labels: tuple[str, ...] = ()
+) -> tuple[Subtask, str]:
+    """(subtask, what decides its output as text). name: one of ours, or `module:NAME`.
+
+    Raises ConfigError, also for an option that the subtask does not take.
+    """
+    if schema and name != "extract":
+        raise ConfigError(f"got --schema for {name}, expected it for extract only")
+    if labels and name != "tag":
+        raise ConfigError(f"got --labels for {name}, expected them for tag only")
+    if name == "extract":
+        return _extract(schema or DEFAULT_SCHEMA)
+    if name == "tag":
+        return tag.subtask(labels), json.dumps(labels)
+    made = PLAIN.get(name) or _import_subtask(name)
+    return made, json.dumps(made.output.model_json_schema(), sort_keys=True)
+
+
+def _extract(schema: str) -> tuple[Subtask, str]:
+    from pipelines.schemas import load_schema
+
+    output = load_schema(schema)
+    made = extract.subtask(output)
+    content = output if isinstance(output, Mapping) else output.model_json_schema()
+    return made, json.dumps(content)  # not sorted: the fields' order is part of the prompt
+
+
+def _import_subtask(name: str) -> Subtask:
+    module, _, attribute = name.partition(":")
+    if not attribute:
+        raise ConfigError(
+            f"got subtask {name!r}, expected extract, clean, transcribe, repair, tag, or "
+            "MODULE:NAME of a Subtask of your own"
+        )
+    if os.getcwd() not in sys.path:  # `flows` is a program: it has no current directory there
+        sys.path.insert(0, os.getcwd())
+    try:
+        made = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"cannot import {name!r}: {error}; expected MODULE:NAME") from error
+    if not isinstance(made, Subtask):
+        raise ConfigError(f"got {type(made).__name__} at {name}, expected a pipelines Subtask")
+    return made
+
+
+def bind(
+    name: str,
+    bundle: Bundle,
+    *,
+    schema: str | None = None,
+    labels: tuple[str, ...] = (),
+    soft_tokens: int = 560,
+    parsers: int = 2,
+) -> Procedure:
+    """Everything but the engine. parsers: child processes; `Procedure.abandon` ends them."""
+    from pipelines.parsing import Parser
+
+    made, decides = make_subtask(name, schema=schema, labels=labels)
+    # No time limit: it would count the wait for the other documents of a batch.
+    options = Options(soft_tokens=soft_tokens, time_limit=None)
+    parser = Parser(workers=parsers)
+
+    def run(model: Model, item: Item) -> Record:
+        return run_subtask(model, made, item, options=options)
+
+    return Procedure(
+        subtask=name,
+        identity={
+            "subtask": name,
+            "schema": hashlib.sha256(decides.encode()).hexdigest(),
+            "prompt": made.prompt,
+            "bundle": bundle.sha256,
+            "options": json.dumps(asdict(options), sort_keys=True, default=str),
+        },
+        parse=lambda entry, version: parser.read(entry.path, source(entry, version)),
+        run=run,
+        measure=lambda item: measure(item, soft_tokens),
+        abandon=parser.close,
+    )
+
+
+def measure(item: Item, soft_tokens: int) -> Size:
+    """Pages, seconds of speech and an estimate of what the model has to read."""
+    seconds = sum(len(clip.samples) / 16_000 for clip in item.clips)
+    characters = sum(len(page.text) for page in item.pages)
+    characters += sum(len(cue.text) for cue in item.cues)
+    images = sum(1 for page in item.pages if not page.text.strip())
+    tokens = characters / _CHARACTERS_PER_TOKEN + images * soft_tokens
+    return Size(
+        pages=len(item.pages),
+        audio_seconds=seconds,
+        prompt_tokens=round(tokens + seconds * _AUDIO_TOKENS_PER_SECOND),
+    )
