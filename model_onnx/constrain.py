@@ -81,11 +81,14 @@ class Grammar:
         for token, name in special.items():
             pieces[token] = name.encode()
         eos = frozenset(bundle.eos_token_ids)
+        used = {token["id"] for token in tokenizer["added_tokens"]}
+        unused = set(range(width)) - used - set(tokenizer["model"]["vocab"].values())
+        never = unused.union(bundle.suppress_tokens) - eos
         self._vocabulary = Vocabulary(
             pieces=tuple(pieces),
             lengths=np.array([len(piece) for piece in pieces], dtype=np.int32),
             eos=eos,
-            suppressed=np.array(sorted(set(bundle.suppress_tokens) - eos), dtype=np.int64),
+            suppressed=np.array(sorted(never), dtype=np.int64),
             quote=self.encode('"'),
             closers=tuple(self.encode(text) for text in _CLOSERS),
         )

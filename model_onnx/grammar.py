@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from json.encoder import encode_basestring
 from typing import Any
 
@@ -40,6 +40,8 @@ _KEYWORDS = {
     "boolean": set(),
     "null": set(),
 }
+_NULL = '"null"'
+_NOTHING = r'''"\"" "\""'''  # the empty string for want of evidence; spelt like no other rule
 _COMPACT = {"whitespace_flexible": False, "json_allowed_escapes": 'nrbtf\\"'}
 _PLAIN_CHARACTER = r'([^"\\\x00-\x1f\x7f]|\\["\\bfnrt])'
 _ANY_CHARACTER = r"(\\u[0-9a-f]{4}|\\[^u]|[^\\])"  # of text that is already escaped
@@ -133,7 +135,7 @@ class _Compiler:
         kinds = schema.get("type")
         if isinstance(kinds, list):
             nodes = [self._node({**schema, "type": kind}, where, verbatim) for kind in kinds]
-            return self._define(" | ".join(nodes))
+            return self._either(nodes)
         if "enum" in schema or "const" in schema:
             return self._values(schema, where, verbatim)
         return self._typed(schema, where, verbatim)
@@ -142,7 +144,8 @@ class _Compiler:
         kind = schema.get("type")
         if not isinstance(kind, str) or kind not in _KEYWORDS:
             raise _refused("type", where, f"got {kind!r}, expected one of {sorted(_KEYWORDS)}")
-        _check_keywords(schema, _KEYWORDS[kind] | {"type"}, where)
+        _check_keywords(schema, frozenset().union(*_KEYWORDS.values()), where)
+        schema = {k: v for k, v in schema.items() if k in _KEYWORDS[kind] or k == "type"}
         if verbatim and kind not in ("string", "null"):
             raise _refused("verbatim", where, f"got type {kind}, expected string; remove it")
         if kind == "object":
@@ -153,7 +156,7 @@ class _Compiler:
             return self._string(schema, where, verbatim)
         if kind in ("number", "integer"):
             return self._number(schema)
-        return self._define('"null"' if kind == "null" else '"true" | "false"')
+        return self._define(_NULL if kind == "null" else '"true" | "false"')
 
     def _combined(
         self, keyword: str, value: Any, rest: dict[str, Any], where: str, verbatim: bool
@@ -169,7 +172,13 @@ class _Compiler:
         if keyword == "oneOf":
             self._check_exclusive(value, where)
         branches = [self._merged([branch, rest], where, verbatim) for branch in value]
-        return self._define(" | ".join(dict.fromkeys(branches)))
+        return self._either(branches)
+
+    def _either(self, nodes: list[str]) -> str:
+        """One of the rules. Where null is possible, it stands for a text that is not there."""
+        if self._define(_NULL) in nodes:
+            nodes = [node for node in nodes if node != self._define(_NOTHING)]
+        return self._define(" | ".join(dict.fromkeys(nodes)))
 
     def _resolve(self, reference: str, where: str) -> Any:
         target = self._root
@@ -222,7 +231,7 @@ class _Compiler:
             seen.append(marks)
 
     def _values(self, schema: dict[str, Any], where: str, verbatim: bool) -> str:
-        _check_keywords(schema, {"type", "enum", "const"}, where)
+        _check_keywords(schema, {"enum", "const"}, where)
         if verbatim:
             raise _refused("verbatim", where, "it has fixed values; remove one of them")
         values = schema["enum"] if "enum" in schema else [schema["const"]]
@@ -269,8 +278,8 @@ class _Compiler:
         if most == 0:
             return self._define('"[]"')
         item = self._node(schema["items"], f"{where}[]", False)
-        items_text = f'{item} ("," {item}){{{max(least - 1, 0)},{most - 1}}}'
-        return self._define(f'"[" {items_text} "]"' if least else f'"[" ({items_text})? "]"')
+        more = f' ("," {item}){{{max(least - 1, 0)},{most - 1}}}' if most > 1 else ""
+        return self._define(f'"[" {item}{more} "]"' if least else f'"[" ({item}{more})? "]"')
 
     def _string(self, schema: dict[str, Any], where: str, verbatim: bool) -> str:
         least = schema.get("minLength", 0)
@@ -284,23 +293,21 @@ class _Compiler:
         if verbatim and self._evidence is not None:
             return self._verbatim(least, most)
         if formed:
-            leaf = {k: v for k, v in schema.items() if k not in _ANNOTATIONS}
-            return self._leaf({**leaf, "maxLength": most})
+            return self._leaf({**schema, "maxLength": most})
         return self._define(f'/"{_PLAIN_CHARACTER}{{{least},{most}}}"/', "STRING_")
 
     def _verbatim(self, least: int, most: int) -> str:
-        """A non-empty run of the evidence, without a space at its ends. A run that must fit a
-        length counts characters, not their escapes. Empty evidence leaves the empty string, which
-        a nullable field's null makes unnecessary."""
+        """A non-empty run of the evidence, without a space at its ends; its length counts
+        characters, not their escapes. Empty evidence leaves the empty string."""
         if not self._evidence:
-            return self._define('"\\"\\""')
+            return self._define(_NOTHING)
         chunks = [encode_basestring(chunk)[1:-1] for chunk in self._evidence]
         run = self._define("%regex " + _json({"substring_chunks": chunks}), "EVIDENCE_")
         length = f'/"{_ANY_CHARACTER}{{{max(least, 1)},{most}}}"/'
         return self._define(f'("\\"" {run} "\\"") & {length} & /"[^ ](.*[^ ])?"/', "VERBATIM_")
 
     def _number(self, schema: dict[str, Any]) -> str:
-        leaf = {k: v for k, v in schema.items() if k not in _ANNOTATIONS}
+        leaf = dict(schema)
         if not leaf.keys() & {"minimum", "exclusiveMinimum"}:
             leaf["minimum"] = -MAX_NUMBER
         if not leaf.keys() & {"maximum", "exclusiveMaximum"}:
@@ -318,12 +325,11 @@ def _refused(keyword: str, where: str, reason: str) -> ConstraintError:
     return ConstraintError(f"schema keyword {keyword!r} at {where}: {reason}")
 
 
-def _check_keywords(schema: dict[str, Any], known: set[str], where: str) -> None:
-    for keyword in schema:
-        if keyword not in known and keyword not in _ANNOTATIONS and not keyword.startswith("x-"):
-            raise _refused(
-                keyword, where, f"it cannot be enforced here; expected only {sorted(known)}"
-            )
+def _check_keywords(schema: dict[str, Any], known: Set[str], where: str) -> None:
+    """Keywords of another kind have no effect, as the standard says; unknown ones are refused."""
+    for keyword in schema.keys() - known - _ANNOTATIONS - {"type"}:
+        if not keyword.startswith("x-"):
+            raise _refused(keyword, where, "it cannot be enforced; remove it")
 
 
 def _merge_keyword(merged: dict[str, Any], key: str, value: Any, where: str) -> None:
