@@ -8,21 +8,25 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+_MONTH = "(?:JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC)[A-Z]*"
 _DATE = re.compile(
-    r"\b(\d{1,2}[/.-]\d{1,2}[/.-]\d{2,4}|\d{4}[/.-]\d{1,2}[/.-]\d{1,2}|\d{1,2}[ -]?(?:JAN|FEB|MAR|APR|"
-    r"MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC)[A-Z]*[ -,]{0,2}\d{2,4}|(?:JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|"
-    r"OCT|NOV|DEC)[A-Z]* \d{1,2}, \d{4}|\d{8})\b",
+    r"\b(?:\d{1,2}[/.-]\d{1,2}[/.-]\d{2,4}|\d{4}[/.-]\d{1,2}[/.-]\d{1,2}|\d{8}"
+    rf"|\d{{1,2}}[ -]?{_MONTH}[ ,-]{{0,2}}\d{{2,4}}|{_MONTH} \d{{1,2}}, \d{{4}})\b",
     re.IGNORECASE,
 )
 _AMOUNT = re.compile(r"\d{1,3}(?:,\d{3})*\.\d{2}(?!\d)|\d+\.\d{2}(?!\d)")
 _TOTAL = re.compile(r"\b(?:grand |nett? )?total\b|amount due|payable", re.IGNORECASE)
-_NOT_TOTAL = re.compile(r"sub ?-?total|qty|quantity|items?\b|tax|gst|discount|saving", re.IGNORECASE)
+_NOT_TOTAL = re.compile(
+    r"sub ?-?total|qty|quantity|items?\b|tax|gst|discount|saving", re.IGNORECASE
+)
 _ADDRESS = re.compile(
     r"\b(?:no|lot|jalan|jln|lorong|taman|tmn|persiaran|road|street|avenue|plaza|floor|kawasan|bandar|"
     r"kampung|selangor|johor|kuala|lumpur|penang|\d{5})\b",
     re.IGNORECASE,
 )
-_ADDRESS_ENDS = re.compile(r"\b(?:tel|fax|gst|phone|hp|email|reg|invoice|receipt|date|cash)\b", re.IGNORECASE)
+_ADDRESS_ENDS = re.compile(
+    r"\b(?:tel|fax|gst|phone|hp|email|reg|invoice|receipt|date|cash)\b", re.IGNORECASE
+)
 _HEAD = 10
 
 

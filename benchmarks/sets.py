@@ -2,9 +2,9 @@
 
     python -m benchmarks.sets OUT [--data SHARED_DATA] [--limit N]
 
-Held out: receipts whose number is divisible by 4; every fifth recording of a known speaker (index
-divisible by 5), and all recordings of the unseen speaker. `unseen` marks the fields and lines whose
-text occurs in no training receipt.
+Held out from training: every fourth receipt by file name; recordings of the known speakers whose
+index is divisible by 5, and all of the unseen speaker's. `unseen` marks the fields and lines whose
+text occurs in no training receipt. Generated sets are the held-out split of `training.samples`.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ import argparse
 import json
 import shutil
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import soundfile
 from PIL import Image
 
-from pipelines.labelled import Row, write_set
+from pipelines.labelled import Name, Row, write_set
 from pipelines.metrics import fold
 
 FIELDS = ("company", "date", "address", "total")
 UNSEEN_SPEAKER = "yweweler"
-DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+DATA = Path(__file__).parents[1].parent / "shared" / "data"
 RECEIPT: dict[str, Any] = {
     "title": "receipt",
     "type": "object",
@@ -32,13 +32,10 @@ RECEIPT: dict[str, Any] = {
 }
 
 
-def held_out(name: str) -> bool:
-    """Whether a receipt (`004`) is kept from training."""
-    return int(name) % 4 == 0
-
-
-def receipt_names(data: Path) -> list[str]:
-    return sorted(path.stem for path in (data / "receipts" / "fields").glob("*.json"))
+def receipt_names(data: Path, *, held_out: bool) -> list[str]:
+    """The receipts that are kept from training, or the others."""
+    names = sorted(path.stem for path in (data / "receipts" / "lines").glob("*.json"))
+    return [name for at, name in enumerate(names) if (at % 4 == 0) == held_out]
 
 
 def receipt_lines(data: Path, name: str) -> list[dict[str, Any]]:
@@ -49,15 +46,13 @@ def receipt_lines(data: Path, name: str) -> list[dict[str, Any]]:
 
 def receipt_rows(data: Path, suffix: str, limit: int | None = None) -> list[Row]:
     """One extract row per held-out receipt. suffix: of the file that `write_set` will make."""
-    names = receipt_names(data)
     seen = {
         (field, fold(str(value)))
-        for name in names
-        if not held_out(name)
+        for name in receipt_names(data, held_out=False)
         for field, value in _fields(data, name).items()
     }
     rows = []
-    for name in [name for name in names if held_out(name)][:limit]:
+    for name in receipt_names(data, held_out=True)[:limit]:
         output = _fields(data, name)
         unseen = [f for f in FIELDS if output[f] and (f, fold(str(output[f]))) not in seen]
         row = Row(name + suffix, "extract", schema=RECEIPT, output=output, unseen=tuple(unseen))
@@ -91,16 +86,14 @@ def scanned_receipts(data: Path, out: Path, limit: int | None = None) -> Path:
 
 def receipt_line_images(data: Path, out: Path, limit: int | None = None) -> Path:
     """Each annotated line cut out of its image; a sample spread over the held-out receipts."""
-    names = receipt_names(data)
     known = {
         fold(line["text"])
-        for name in names
-        if not held_out(name)
+        for name in receipt_names(data, held_out=False)
         for line in receipt_lines(data, name)
     }
     cuts: dict[str, tuple[str, list[int]]] = {}
     rows = []
-    for name in filter(held_out, names):
+    for name in receipt_names(data, held_out=True):
         for at, line in enumerate(receipt_lines(data, name)):
             if line["text"].strip():
                 file = f"{name}-{at:03}.png"
@@ -132,6 +125,73 @@ def spoken_digits(data: Path, out: Path, *, known: bool, limit: int | None = Non
     )
 
 
+GENERATED: dict[str, Name] = {
+    "extract_page": "extract",
+    "extract_text": "extract",
+    "repair": "repair",
+    "clean": "clean",
+    "tag": "tag",
+    "speech": "transcribe",
+}
+
+
+def generated(task: str, out: Path, limit: int) -> Path:
+    """Samples of one training task that training never sees: other fonts, layouts, words, voices.
+
+    The samples are what the model is trained to take, so a page is a picture at the patch pitch.
+    """
+    from training.samples import Sample, generate
+
+    samples: dict[str, Sample] = {}
+    rows = []
+    for seed in range(limit):
+        sample = generate(task, seed, "heldout")
+        kind = "png" if sample.image is not None else "wav" if sample.audio is not None else "txt"
+        row = generated_row(f"{seed:04}.{kind}", GENERATED[task], sample.instruction, sample.answer)
+        samples[row.file] = sample
+        rows.append(row)
+
+    def write(path: Path, row: Row) -> None:
+        sample = samples[row.file]
+        if sample.image is not None:
+            Image.fromarray(sample.image).save(path)
+        elif sample.audio is not None:
+            soundfile.write(path, sample.audio, 16000)
+        else:
+            path.write_text(sample.text, encoding="utf-8")
+
+    return write_set(out, rows, write)
+
+
+def generated_row(file: str, subtask: Name, instruction: str, answer: str) -> Row:
+    """A labelled row from a training sample's instruction and answer."""
+    lines = instruction.split("\n")[1:]
+    if subtask == "extract":
+        return Row(file, subtask, schema=schema_of(lines), output=json.loads(answer))
+    if subtask == "tag":
+        return Row(file, subtask, labels=tuple(lines), label=answer)
+    return Row(file, subtask, text=answer)
+
+
+def schema_of(lines: Iterable[str]) -> dict[str, Any]:
+    """The JSON Schema whose instruction has these lines: the inverse of `extract.describe`."""
+    properties: dict[str, Any] = {}
+    for line in lines:
+        path, _, about = line.partition(": ")
+        leaf: dict[str, Any] = {"type": ["string", "null"]}
+        if path.endswith("[]"):
+            inner = {"type": "object", "properties": {}}
+            leaf = {"type": "array", "items": inner, "maxItems": 40}
+        if about:
+            leaf["description"] = about
+        if "[]." in path:
+            owner, name = path.split("[].")
+            properties[owner]["items"]["properties"][name] = leaf
+        else:
+            properties[path.removesuffix("[]")] = leaf
+    return {"title": "generated", "type": "object", "properties": properties}
+
+
 def _spread(rows: list[Row], limit: int | None) -> Iterator[Row]:
     """`limit` rows at even distances."""
     step = max(1.0, len(rows) / limit) if limit else 1.0
@@ -152,3 +212,21 @@ def shared_sets(data: Path, out: Path, limit: int | None = None) -> dict[str, Pa
         "digits-known": spoken_digits(data, out / "digits-known", known=True, limit=limit),
         "digits-unseen": spoken_digits(data, out / "digits-unseen", known=False, limit=limit),
     }
+
+
+def main() -> None:
+    """Writes all sets that can be made here, for `flows eval`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--limit", type=int, default=100, help="items of a generated set")
+    options = parser.parse_args()
+    sets = [generated(task, options.out / task, options.limit) for task in GENERATED]
+    if options.data.is_dir():
+        sets += shared_sets(options.data, options.out).values()
+    for path in sets:
+        print(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -193,6 +193,7 @@ def _score_fields(
         for top, value in expected.items():
             good = _top_right(top, value, right, given)
             ratios[f"{name}.{top}"] = (float(good), 1.0)
+            ratios[f"{name}.all"] = _add(ratios.get(f"{name}.all"), good)
             if top in row.unseen:
                 ratios[f"{name}.unseen"] = _add(ratios.get(f"{name}.unseen"), good)
     got = {top: [f.value for p, f in given.items() if _top(p) == top] for top in expected}

@@ -32,7 +32,7 @@ def read(path: Path) -> Item:
     return Item(source, cues=read_cues(path))
 
 
-def scores(tmp_path: Path, row: Row, text: str, said: Respond) -> dict[str, tuple[float, float]]:
+def scores(tmp_path: Path, row: Row, text: str, said: Respond) -> dict[str, Any]:
     (tmp_path / row.file).write_text(text)
     item = read(tmp_path / row.file)
     from pipelines.evaluate import subtask_for
@@ -53,8 +53,8 @@ def test_fields_by_hand(tmp_path: Path) -> None:
     assert got["extract.f1.tight"] == (2, 5)
     assert got["extract.precision.tight"] == (1, 3)
     assert got["extract.recall.tight"] == (1, 2)
-    assert got["extract.tight.company"] == got["extract.tight.unseen"] == (1, 1)
-    assert got["extract.tight.total"] == got["extract.tight.note"] == (0, 1)
+    assert {got["extract.tight.company"], got["extract.tight.unseen"]} == {(1, 1)}
+    assert {got["extract.tight.total"], got["extract.tight.note"]} == {(0, 1)}
     assert got["extract.abstained"] == (0, 1)
     assert got["extract.hallucinated"] == (0, 3)
     assert got["extract.failed"] == (0, 1)
@@ -65,7 +65,7 @@ def test_the_parsed_form_counts_too(tmp_path: Path) -> None:
     said = '{"company":null,"total":"RM12.50","note":null}'
     got = scores(tmp_path, row, "RM12.50", lambda asked: said)
     assert got["extract.f1.exact"] == (2, 2)
-    assert got["extract.exact.total"] == got["extract.exact.note"] == (1, 1)
+    assert {got["extract.exact.total"], got["extract.exact.note"]} == {(1, 1)}
     assert got["extract.abstained"] == (2, 2)
 
 
@@ -73,14 +73,14 @@ def test_a_failed_record_has_found_nothing(tmp_path: Path) -> None:
     row = bill(company="A", total=None, note=None)
     got = scores(tmp_path, row, "A", lambda asked: Answered("A " * 30, finish="loop"))
     assert got["extract.f1.exact"] == (0, 1)
-    assert got["extract.looped"] == got["extract.failed"] == (1, 1)
+    assert {got["extract.looped"], got["extract.failed"]} == {(1, 1)}
 
 
 def test_texts_by_hand(tmp_path: Path) -> None:
     row = Row("a.txt", "clean", text="the cat\nsat down", unseen=("text",))
     got = scores(tmp_path, row, "tbe cat\nsat dovvn", lambda asked: "the cat\nsat dovvn")
     assert got["clean.cer_before"] == (3, 16)
-    assert got["clean.cer"] == got["clean.cer.unseen"] == (2, 16)
+    assert {got["clean.cer"], got["clean.cer.unseen"]} == {(2, 16)}
     assert got["clean.cut"] == (1, 3)
     assert got["clean.wer"] == (1, 4)
     assert (got["clean.worse"], got["clean.improved"]) == ((0, 2), (1, 2))
