@@ -2,8 +2,8 @@
 
     sample = generate("extract_text", seed=7, split="train")
 
-The same task, seed and split give the same sample. The held-out split uses fonts, layouts, words and
-names that the train split never sees, and recordings and receipts kept back from it.
+The same task, seed and split give the same sample. The held-out split uses fonts, templates, words
+and names that the train split never sees, and recordings and receipts kept back from it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.generators import audio_tasks, image_tasks, real, speech, text_tasks
+from training.generators import audio_tasks, image_tasks, real, real_digits, speech, text_tasks
 from training.generators.audio_tasks import AudioSample
 from training.generators.image_tasks import ImageSample
 from training.generators.text_tasks import TextSample
@@ -54,10 +54,10 @@ AUDIO_TASKS: dict[str, Callable[[Source], AudioSample]] = {
 }
 # What a task needs beside this package; without it the task is left out.
 NEEDS: dict[str, Callable[[], bool]] = {
-    "extract_real": real.receipts_available,
-    "read_real": real.receipts_available,
+    "extract_real": real.available,
+    "read_real": real.available,
     "speech": speech.available,
-    "digits": lambda: real.digits_available() or speech.available(),
+    "digits": lambda: real_digits.available() or speech.available(),
 }
 TASKS: tuple[str, ...] = tuple(
     task for task in (*TEXT_TASKS, *IMAGE_TASKS, *AUDIO_TASKS) if task not in NEEDS or NEEDS[task]()
@@ -65,7 +65,7 @@ TASKS: tuple[str, ...] = tuple(
 
 
 def generate(task: str, seed: int, split: Split) -> Sample:
-    """The sample of this task, seed and split; a task outside TASKS raises KeyError or FileNotFoundError."""
+    """The sample of this task, seed and split; raises KeyError for an unknown task."""
     source = Source(random.Random(f"{task}:{split}:{seed}"), split)
     if task in TEXT_TASKS:
         instruction, text, answer = TEXT_TASKS[task](source)

@@ -32,7 +32,8 @@ def noises() -> tuple[np.ndarray, ...]:
 def stretch(samples: np.ndarray, factor: float) -> np.ndarray:
     """Played `factor` times as fast: shorter and higher for more than 1."""
     places = np.arange(0, len(samples) - 1, factor, dtype=np.float32)
-    return np.interp(places, np.arange(len(samples)), samples).astype(np.float32)
+    played: np.ndarray = np.interp(places, np.arange(len(samples)), samples).astype(np.float32)
+    return played
 
 
 def echo(source: Source, samples: np.ndarray) -> np.ndarray:

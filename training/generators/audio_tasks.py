@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from training.generators import audio, prompts, real, speech
+from training.generators import audio, prompts, real_digits, speech
 from training.generators.words import Source
 
 AudioSample = tuple[str, str, np.ndarray]  # instruction, answer, float32 [T] at 16 kHz
@@ -17,8 +17,8 @@ def read_out(source: Source) -> AudioSample:
 
 def digits(source: Source) -> AudioSample:
     """Mostly real recordings; changes of speed stand for speakers that are not among the five."""
-    if real.digits_available() and source.chance(0.8 if source.split == "train" else 1.0):
-        text, samples = real.spoken_digits(source)
+    if real_digits.available() and source.chance(0.8 if source.split == "train" else 1.0):
+        text, samples = real_digits.spoken_digits(source)
     else:
         text, samples = speech.digit_clip(source)
     return prompts.SPEECH, text, audio.record(source, samples, speed=0.22)

@@ -7,28 +7,13 @@ fillers, stutters, self-corrections and spoken punctuation.
 from __future__ import annotations
 
 import re
+from functools import cache
 
 from training.generators import lists, prose, words
 from training.generators.words import Source
 
-FILLERS = (
-    "um",
-    "uh",
-    "er",
-    "erm",
-    "ah",
-    "hmm",
-    "you know",
-    "uhm",
-    "well um",
-    "like uh",
-    "eh",
-    "mm",
-)
-CORRECTIONS = (
-    "no wait", "sorry", "I mean", "no I mean", "correction", "make that", "no sorry", "wait no", "or rather",
-    "no actually", "scratch that",
-)  # fmt: skip
+FILLERS = lists.load("fillers")
+CORRECTIONS = lists.load("corrections")
 MARKS = {
     ".": ("full stop", "period"),
     ",": ("comma",),
@@ -67,7 +52,7 @@ def dictated_text(source: Source) -> str:
 
 
 def spoken(source: Source, text: str) -> str:
-    """What is said for `text`. Final marks are often left out, other marks and breaks are always said."""
+    """What is said for `text`: final marks are often left out, other marks and breaks never."""
     said: list[str] = []
     say_stops = source.chance(0.55)
     lower = source.chance(0.35)
@@ -94,7 +79,7 @@ def disturbed_word(source: Source, token: str, rate: float, *, starts: bool) -> 
     if source.random.random() < rate * 0.6:
         out += stutter(source, word)
     if source.random.random() < rate * 0.5 and word.isalnum():
-        out += [similar(source, word), source.pick(CORRECTIONS[:-1])]
+        out += [similar(source, word), source.pick(CORRECTIONS)]
     return [*out, word]
 
 
@@ -117,57 +102,10 @@ def similar(source: Source, word: str) -> str:
     return source.pick([other for other in prose.NOUNS if other != word])
 
 
+@cache
 def known_words() -> frozenset[str]:
-    return _KNOWN
-
-
-_KNOWN = frozenset(words.vocabulary()) | frozenset(
-    [
-        "the",
-        "we",
-        "please",
-        "our",
-        "she",
-        "he",
-        "i",
-        "if",
-        "there",
-        "thank",
-        "did",
-        "no",
-        "why",
-        "it",
-        "your",
-        "have",
-        "has",
-        "at",
-        "after",
-        "this",
-        "let",
-        "do",
-        "they",
-        "unfortunately",
-        "however",
-        "you",
-        "item",
-        "page",
-        "my",
-        "can",
-        "is",
-        "was",
-        "are",
-        "bring",
-        "dear",
-        "hello",
-        "hi",
-        "kind",
-        "best",
-        "yours",
-        "note",
-        "memo",
-        "reminder",
-    ]
-)
+    """Words that lose their capital where a sentence does not start with them."""
+    return frozenset(words.vocabulary()) | frozenset(lists.load("sentence_starts"))
 
 
 def dictation(source: Source) -> tuple[str, str]:
@@ -175,5 +113,7 @@ def dictation(source: Source) -> tuple[str, str]:
     text = dictated_text(source)
     said = spoken(source, text)
     if source.chance(0.08):
-        said = f"{prose.sentence(source).rstrip('.?!').lower()} {source.pick(('scratch that', 'delete that', 'strike that'))} {said}"
+        dropped = prose.sentence(source).rstrip(".?!").lower()
+        command = source.pick(("scratch that", "delete that", "strike that"))
+        said = f"{dropped} {command} {said}"
     return said, text

@@ -1,14 +1,15 @@
 """Documents as lines and the field values that stand in them; knows nothing of pixels or prompts.
 
-A line is a tuple of pieces. A piece is plain text or a pair (field name, text); the pieces of one field,
-joined by a space, are its value. A tab inside plain text parts the columns of a line.
+A line is a tuple of pieces. A piece is plain text or a pair (field name, text); the pieces of one
+field, joined by a space, are its value. A tab inside plain text parts the columns of a line.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from training.generators import lists
 from training.generators.words import Source
 
 Piece = str | tuple[str, str]
@@ -29,6 +30,10 @@ class Document:
         if any(piece if isinstance(piece, str) else piece[1] for piece in pieces):
             self.lines.append(pieces)
             self.alignments.append(align)
+
+    def add_all(self, lines: Iterable[str], align: str = "left") -> None:
+        for line in lines:
+            self.add(line, align=align)
 
     def values(self) -> dict[str, str | None]:
         """The value of every field of the schema and of every other field that a line holds."""
@@ -67,11 +72,17 @@ def text(document: Document, *, cells: bool = False) -> str:
     return "\n".join(line.replace("\t", "\n" if cells else " ") for line in lines)
 
 
-def pieces(name: str, lines: list[str]) -> list[Line]:
-    """Lines of one value, each a line of its own."""
-    return [((name, line),) for line in lines]
+def label(source: Source, name: str) -> str:
+    """One of the labels of a list."""
+    return source.pick(lists.load(name))
 
 
-def choose(source: Source, options: str) -> str:
-    """One of the options written with | between them."""
-    return source.pick(options.split("|"))
+def lead(source: Source, name: str) -> str:
+    """A label and the space after it; nothing for the empty label."""
+    chosen = label(source, name)
+    return f"{chosen} " if chosen else ""
+
+
+def columns(source: Source, name: str) -> str:
+    """A table's head from a list whose entries part their columns by a colon."""
+    return label(source, name).replace(":", "\t")

@@ -1,7 +1,7 @@
 """What scanners, printers and paper do to ink: blur, noise, stains, stamps, fading, compression.
 
-Works on ink (uint8 [H, W], 255 = full ink) and returns grey pixels. Random fields come from a bank made
-once: drawing them anew for each page took longer than drawing the page (32 against 13 ms).
+Works on ink (uint8 [H, W], 255 = full ink) and returns grey pixels. Random fields come from a bank
+made once: drawing them anew for each page took longer than drawing the page (32 against 13 ms).
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ import random
 from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from training.generators import fonts
 from training.generators.words import Source
 
+Field = NDArray[np.int8]
 BANK = 1536
 STAMPS = 24
 GRAIN = (0.0, 2.0, 4.0, 7.0, 11.0, 16.0, 22.0)  # standard deviations in grey levels
@@ -24,30 +26,32 @@ STAINS = (0.0, 0.0, 0.0, 8.0, 8.0, 20.0, 35.0)
 
 
 @cache
-def field(grain: float, stains: float) -> np.ndarray:
+def field(grain: float, stains: float) -> Field:
     """A random field of grain and smooth stains, in grey levels, int8 [BANK, BANK]."""
     generator = np.random.default_rng(int(grain * 100 + stains))
     rough = generator.standard_normal((BANK, BANK), np.float32) * grain
     small = generator.integers(0, 255, (24, 24)).astype(np.uint8)
     smooth = Image.fromarray(small).resize((BANK, BANK), Image.Resampling.BICUBIC)
     rough += (np.asarray(smooth, np.float32) - 128) * (stains / 64)
-    return np.clip(rough, -120, 120).astype(np.int8)
+    levels: Field = np.clip(rough, -120, 120).astype(np.int8)
+    return levels
 
 
-def window(source: Source, bank: np.ndarray, height: int, width: int) -> np.ndarray:
+def window(source: Source, bank: Field, height: int, width: int) -> np.ndarray:
     """A random cut of a bank [height, width]; the bank repeats where it is too small."""
     tall, wide = -(-height // BANK), -(-width // BANK)
     if tall > 1 or wide > 1:
         bank = np.tile(bank, (tall, wide))
     top = source.between(0, bank.shape[0] - height)
     left = source.between(0, bank.shape[1] - width)
-    return bank[top : top + height, left : left + width]
+    cut: np.ndarray = bank[top : top + height, left : left + width]
+    return cut
 
 
 def warp(
     ink: np.ndarray, degrees: float, slant: float, stretch: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The ink turned, slanted and stretched about its centre, and the mapping of places, float64 [2, 3]."""
+    """The ink turned, slanted and stretched about its centre; where places go, float64 [2, 3]."""
     height, width = ink.shape
     angle = math.radians(degrees)
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
@@ -88,7 +92,7 @@ def thicken(source: Source, mask: Image.Image) -> Image.Image:
 
 def thermal(source: Source, ink: np.ndarray) -> np.ndarray:
     """Streaks and pale bands of a thermal printer head, uint8 [H, W] -> same."""
-    height, width = ink.shape
+    width = ink.shape[1]
     ink = ink.copy()
     if source.chance(0.4):
         column = source.between(0, width - 1)
@@ -163,7 +167,7 @@ def compress(source: Source, pixels: np.ndarray) -> np.ndarray:
 
 
 def reexpose(source: Source, pixels: np.ndarray) -> np.ndarray:
-    """A real scan in another light: contrast, brightness, a little grain and blur, uint8 -> same."""
+    """A real scan in another light: contrast, brightness, some grain and blur, uint8 -> same."""
     gain, shift = 0.6 + 0.7 * source.random.random(), source.between(-30, 30)
     image = Image.fromarray(pixels).point(
         [int(128 + (level - 128) * gain + shift) for level in range(256)]

@@ -11,8 +11,8 @@ from PIL import Image, ImageFont
 from training.generators.words import Source, Split
 
 FOLDERS = (Path("/usr/share/fonts"), Path("/usr/local/share/fonts"), Path.home() / ".fonts")
-FAMILIES = ("DejaVu", "Liberation", "Free", "NotoSans-", "NotoSerif-", "NotoSansMono-", "NotoSansDisplay-",
-            "NotoSerifDisplay-", "NotoMono-")  # fmt: skip
+NOTO = ("Sans-", "Serif-", "SansMono-", "SansDisplay-", "SerifDisplay-", "Mono-")
+FAMILIES = ("DejaVu", "Liberation", "Free", *(f"Noto{family}" for family in NOTO))
 # Never drawn in training: one family each of sans, serif, narrow and typewriter.
 HELD_OUT = ("FreeSans", "DejaVuSerif", "LiberationSansNarrow", "LiberationMono")
 TYPEWRITER = ("Mono", "Courier")
@@ -35,8 +35,8 @@ def paths(split: Split, typewriter: bool) -> tuple[Path, ...]:
     files = [path for path in files if path.name.startswith(HELD_OUT) == (split == "heldout")]
     if not files:
         raise FileNotFoundError(
-            f"fonts: got none in {[str(folder) for folder in FOLDERS]}, expected DejaVu, Liberation, FreeFont or "
-            "Noto. Install fonts-dejavu, fonts-liberation, fonts-freefont-ttf, fonts-noto-core"
+            f"got no font in {[str(folder) for folder in FOLDERS]}, expected DejaVu, Liberation, "
+            "FreeFont or Noto; install fonts-dejavu, fonts-liberation, fonts-freefont-ttf"
         )
     return tuple(files)
 
@@ -56,7 +56,7 @@ def advances(path: Path, size: int) -> np.ndarray:
 
 @lru_cache(maxsize=40_000)
 def glyph(path: Path, size: int, stretch: float, character: str) -> tuple[np.ndarray, int, int]:
-    """Ink of one character (uint8 [h, w]) and its offset right of the pen and below the base line."""
+    """Ink of one character (uint8 [h, w]), its offset right of the pen and below the base line."""
     mask, (left, top) = face(path, size).getmask2(character, "L", anchor="ls")
     width, height = mask.size
     if not width or not height:

@@ -1,11 +1,11 @@
-"""Forms: labels with values, the labels known, rare or invented; what teaches schemas never seen."""
+"""Forms: values with known, rare or invented labels; what teaches schemas never seen."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from training.generators import lists, prose, words
-from training.generators.documents import Document, choose
+from training.generators.documents import Document, Line, label
 from training.generators.words import Source
 
 
@@ -61,81 +61,74 @@ ENTRIES = tuple(
 )
 
 
-def label_key(label: str) -> str:
+COLUMNS: dict[str, Callable[[Source], str]] = {
+    "Price": words.amount,
+    "Total": words.amount,
+    "Qty": count,
+    "Stock": count,
+    "Code": code,
+    "Weight": measure,
+    "Date": words.date,
+}
+
+
+def label_key(name: str) -> str:
     """The field name that asks for a label: lower case, words joined by an underscore."""
-    return "_".join("".join(c if c.isalnum() else " " for c in label.lower()).split())
+    return "_".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
 
 
 def entry(source: Source) -> tuple[str, str]:
     """A label and a value; every fourth label is invented, so that only matching the name helps."""
     if source.chance(0.25):
-        label = words.invented_word(source)
-        label += source.pick(
+        name = words.invented_word(source)
+        name += source.pick(
             ("", " Code", " Number", " Name", " Date", f" {words.invented_word(source)}")
         )
         maker = source.pick((code, words.person, words.date, money, phrase, words.company, count))
-        return label, maker(source)
-    label, make = source.own(ENTRIES)
-    return label, make(source)
+        return name, maker(source)
+    name, make = source.own(ENTRIES)
+    return name, make(source)
 
 
 def form(source: Source) -> Document:
     """Labelled values, one or two to a line, with a title and some prose around them."""
-    entries = dict(entry(source) for _ in range(source.between(2, source.pick((4, 7, 10)))))
     keys: dict[str, tuple[str, str]] = {}
-    for label, value in entries.items():
-        keys.setdefault(label_key(label), (label, value))
+    for _ in range(source.between(2, source.pick((4, 7, 10)))):
+        name, value = entry(source)
+        keys.setdefault(label_key(name), (name, value))
     document = Document("form", tuple(keys))
     if source.chance(0.6):
-        title = choose(
-            source,
-            "APPLICATION FORM|Registration|RECORD|Delivery Note|Claim Form|Certificate|Data Sheet|Report|Work Order",
-        )
-        document.add(title, align="center")
+        document.add(label(source, "form_title"), align="center")
     gap = source.pick((": ", ": ", " : ", "\t", " - ", ":\t", " = "))
     shout, below = source.chance(0.3), source.chance(0.12)
-    waiting: tuple[str | tuple[str, str], ...] = ()
-    for key, (label, value) in keys.items():
-        label = label.upper() if shout else label
+    waiting: Line = ()
+    for key, (name, value) in keys.items():
+        name = name.upper() if shout else name
         if below:
-            document.add(label + source.pick(("", ":")))
+            document.add(name + source.pick(("", ":")))
             document.add((key, value))
-            continue
-        pieces = (label + gap, (key, value))
-        if waiting:
-            document.add(*waiting, "\t", *pieces)
+        elif waiting:
+            document.add(*waiting, "\t", name + gap, (key, value))
             waiting = ()
         elif source.chance(0.12):
-            waiting = pieces
+            waiting = (name + gap, (key, value))
         else:
-            document.add(*pieces)
+            document.add(name + gap, (key, value))
         if source.chance(0.06):
             document.add(prose.sentence(source))
-    if waiting:
-        document.add(*waiting)
+    document.add(*waiting)
     return document
 
 
 def table(source: Source) -> Document:
     """Rows with a name and values; asked for as items, or one cell of a named row."""
-    columns = source.some(("Price", "Qty", "Code", "Weight", "Total", "Date", "Stock"), 1, 2)
-    makers = {
-        "Price": words.amount,
-        "Total": words.amount,
-        "Qty": count,
-        "Stock": count,
-        "Code": code,
-        "Weight": measure,
-        "Date": words.date,
-    }
+    names = source.some(tuple(COLUMNS), 1, 2)
     document = Document("table", ())
-    document.add("\t".join(["Name", *columns]))
+    document.add("\t".join(["Name", *names]))
     for _ in range(source.between(2, 5)):
-        name = words.product(source)
-        cells = [makers[column](source) for column in columns]
-        document.add("\t".join([name, *cells]))
-        document.items.append(
-            {"name": name}
-            | {column.lower(): cell for column, cell in zip(columns, cells, strict=True)}
-        )
+        article = words.product(source)
+        cells = {name: COLUMNS[name](source) for name in names}
+        document.add("\t".join([article, *cells.values()]))
+        lower = {name.lower(): cell for name, cell in cells.items()}
+        document.items.append({"name": article} | lower)
     return document

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from training.generators import prompts, prose, queries, real, render, text_tasks, words
+from training.generators import prompts, prose, queries, real_strips, render, text_tasks, words
 from training.generators.documents import Document, text
 from training.generators.render import Picture
 from training.generators.words import Source
@@ -89,5 +89,5 @@ def extract_page(source: Source) -> ImageSample:
 
 def read_real(source: Source) -> ImageSample:
     """Lines of a real scan."""
-    texts, picture = real.strip(source)
+    texts, picture = real_strips.strip(source)
     return prompts.PAGE, "\n".join(texts), picture

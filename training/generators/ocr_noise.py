@@ -1,7 +1,7 @@
 """Noise as optical character recognition makes it: confused, merged, split and lost characters.
 
-Knows nothing of documents or tasks: text in, noisy text out. Some of the noise cannot be repaired (a
-digit read as another digit), as in real scans; a model has to learn to leave such places alone.
+Knows nothing of documents or tasks: text in, noisy text out. Some of the noise cannot be repaired
+(a digit read as another digit), as in real scans; a model has to learn to leave such places alone.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def confuse(source: Source, text: str, rate: float) -> str:
 
 
 def disturbed(source: Source, character: str) -> str:
-    """What one character may be read as: mostly a look-alike, sometimes lost, doubled or with a speck."""
+    """What one character may be read as: mostly a look-alike, or lost, or with a speck or space."""
     draw = source.random.random()
     if character == " ":
         return (

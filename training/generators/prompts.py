@@ -1,7 +1,7 @@
-"""Instructions exactly as the pipelines send them, and answers in the form that their grammar allows.
+"""Instructions as the pipelines send them, and answers in the form that their grammar allows.
 
-The strings are repeated here, and a test holds them equal: a training process should not have to load
-parsers, schemas and an inference engine to know five sentences.
+The strings are repeated here, and a test holds them equal: a training process should not have to
+load parsers, schemas and an inference engine to know five sentences.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ DESCRIPTIONS: dict[str, tuple[str, ...]] = {
     "author": ("who wrote the memo", "name after From"),
     "amount": ("the amount named", "sum of money"),
 }
-# Other names under which the same field is asked for; the last of each is kept for the held-out split.
+# Other names under which the same field is asked for; the last of each is for the held-out split.
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "company": ("shop", "store_name", "merchant", "vendor", "shop_name", "store"),
     "total": ("total_amount", "amount_paid", "sum", "amount_due", "grand_total", "total_price"),
@@ -62,7 +62,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
 
 
 def query(source: Source, document: Document) -> tuple[str, str]:
-    """The instruction and the answer for a random subset of the fields, now and then with absent ones."""
+    """Instruction and answer for a random subset of the fields, now and then with absent ones."""
     values = document.values()
     names = list(values)
     if not names or (document.items and source.chance(0.06)):
@@ -140,7 +140,7 @@ def items_query(source: Source, document: Document) -> tuple[str, str]:
 
 
 def copy_query(source: Source) -> tuple[str, str, str]:
-    """A few meaningless lines; the instruction asks for some of them: (instruction, text, answer)."""
+    """A few meaningless lines, some of them asked for: (instruction, text, answer)."""
     lines = [copy_line(source) for _ in range(source.between(2, source.pick((3, 5, 9))))]
     lines = list(dict.fromkeys(lines))
     options: dict[str, str | None] = {

@@ -1,8 +1,7 @@
-"""Real receipts and recordings beside the repository, where they are present.
+"""Real receipts beside the repository, where they are present: texts and where the fields stand.
 
-Every fourth receipt, one speaker and every fifth recording of the others are kept back from training.
-Company, date, address and total of a training receipt are replaced by random ones in most samples:
-only copying can then find them.
+Every fourth receipt is kept back from training. Company, date, address and total of a training
+receipt are replaced by random ones in most samples: only copying can then find them.
 """
 
 from __future__ import annotations
@@ -12,37 +11,28 @@ import os
 import re
 import shutil
 import subprocess
-import wave
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
-import soxr
-from PIL import Image
 
-from training.generators import audio, effects, render, replacement
+from training.generators import replacement
 from training.generators.documents import Document, Piece
 from training.generators.receipts import FIELDS
-from training.generators.render import Picture
+from training.generators.replacement import Span
 from training.generators.words import Source, Split
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 OCR_FOLDER = Path.home() / ".cache" / "scanscribe" / "tesseract"
-HELD_OUT_SPEAKER = "yweweler"
-MOST_COLUMNS = 24
 
 
-def receipts_available() -> bool:
+def available() -> bool:
     return (DATA / "receipts" / "lines").is_dir()
 
 
 def tesseract_available() -> bool:
-    return receipts_available() and shutil.which("tesseract") is not None
-
-
-def digits_available() -> bool:
-    return (DATA / "digits").is_dir()
+    return available() and shutil.which("tesseract") is not None
 
 
 @dataclass(frozen=True)
@@ -61,7 +51,7 @@ class Receipt:
     lines: tuple[str, ...]
     rows: tuple[Row, ...]
     fields: dict[str, str | None]
-    spans: dict[str, tuple[tuple[int, int, int], ...]]  # field -> (line, start, end) ...
+    spans: dict[str, tuple[Span, ...]]  # field -> (line, start, end) ...
 
 
 @cache
@@ -95,7 +85,7 @@ def group_rows(boxes: np.ndarray) -> list[Row]:
 
 
 def beside(box: np.ndarray, others: np.ndarray) -> bool:
-    """Whether a box continues a row: no other covers its columns, and the last one shares its height."""
+    """Whether a box continues a row: none covers its columns, the last one shares its height."""
     last = others[-1]
     shared = min(box[3], last[3]) - max(box[1], last[1])
     apart = bool(((box[0] >= others[:, 2] - 6) | (box[2] <= others[:, 0] + 6)).all())
@@ -106,10 +96,8 @@ def squeeze(text: str) -> str:
     return re.sub(r"[^A-Z0-9]", "", text.upper())
 
 
-def find_field(
-    name: str, value: str | None, lines: tuple[str, ...]
-) -> tuple[tuple[int, int, int], ...]:
-    """Where a value stands: parts of following lines whose letters and digits are those of the value."""
+def find_field(name: str, value: str | None, lines: tuple[str, ...]) -> tuple[Span, ...]:
+    """Where a value stands: parts of following lines with just its letters and digits."""
     if not value or not squeeze(value):
         return ()
     if name == "total":
@@ -131,8 +119,8 @@ def find_field(
 
 def cut_block(
     lines: tuple[str, ...], start: int, count: int, place: int, length: int
-) -> tuple[tuple[int, int, int], ...]:
-    """Spans of `length` squeezed characters from the `place`-th on, punctuation at the end included."""
+) -> tuple[Span, ...]:
+    """Spans of `length` squeezed characters from the `place`-th on, with the last punctuation."""
     spans, seen = [], 0
     for offset, line in enumerate(lines[start : start + count]):
         at = [index for index, character in enumerate(line) if character.upper().isalnum()]
@@ -144,15 +132,16 @@ def cut_block(
             while right < len(line) and line[right] in ".,)":
                 right += 1
             spans.append((start + offset, left, right))
-    # A value that goes on in the next line takes all punctuation in between: it is one run of the text.
+    # A value that goes on in the next line takes the punctuation in between: it is one run.
     ends = [(at, left, len(lines[at])) for at, left, _ in spans[:-1]] + spans[-1:]
     return (*ends[:1], *((at, 0, right) for at, _, right in ends[1:]))
 
 
-def find_loosely(wanted: str, lines: tuple[str, ...]) -> tuple[tuple[int, int, int], ...]:
-    """Whole lines that together are nearly the value: shares of common three-letter runs above 0.8."""
+def find_loosely(wanted: str, lines: tuple[str, ...]) -> tuple[Span, ...]:
+    """Whole lines that together are nearly the value: 0.8 of the three-letter runs in common."""
     grams = {wanted[place : place + 3] for place in range(len(wanted) - 2)}
-    best, found = 0.8, ()
+    best = 0.8
+    found: tuple[Span, ...] = ()
     for start in range(min(14, len(lines))):
         joined = ""
         for end in range(start, min(start + 6, len(lines))):
@@ -168,8 +157,8 @@ def find_loosely(wanted: str, lines: tuple[str, ...]) -> tuple[tuple[int, int, i
 TOTAL_WORDS = re.compile(r"TOTAL|AMOUNT|AMT|DUE|PAY|NET", re.IGNORECASE)
 
 
-def find_total(value: str, lines: tuple[str, ...]) -> tuple[tuple[int, int, int], ...]:
-    """The total where it stands on, or just after, a line that speaks of a total; else its last place."""
+def find_total(value: str, lines: tuple[str, ...]) -> tuple[Span, ...]:
+    """The total on, or just after, a line that speaks of a total; else its last place."""
     pattern = re.compile(rf"(?<![\d.,]){re.escape(value)}(?![\d]|[.,]\d)")
     hits = [
         (at, match.start(), match.end())
@@ -220,15 +209,16 @@ def tesseract_lines(name: str, folder: Path = OCR_FOLDER) -> tuple[str, ...]:
 def document(source: Source) -> Document:
     """A receipt as a document; its values replaced by random ones in nine of ten training samples.
 
-    Lines are those of the annotators, whole rows joined, or what Tesseract reads. Fields that the annotators give but that
-    do not stand in the lines are left out of the document's schema.
+    Lines are those of the annotators, whole rows joined, or what Tesseract reads. Fields that the
+    annotators give but that do not stand in the lines are left out of the document's schema.
     """
     receipt = source.pick(receipts(source.split))
     if tesseract_available() and source.chance(0.3):
         receipt = ocr_receipt(receipt.name, source.split)
     asked = [name for name in FIELDS if name in receipt.spans or not receipt.fields.get(name)]
     found = Document("receipt", tuple(asked))
-    new, everywhere = {}, []
+    new: dict[Span, str] = {}
+    everywhere: list[tuple[re.Pattern[str], str]] = []
     if source.split == "train" and source.chance(0.9):
         new, everywhere = replacement.plan(source, receipt.lines, receipt.spans)
     lines = [pieces_of(receipt, number, new, everywhere) for number in range(len(receipt.lines))]
@@ -262,7 +252,7 @@ def in_rows(receipt: Receipt, lines: list[list[Piece]]) -> list[list[Piece]]:
 def pieces_of(
     receipt: Receipt,
     number: int,
-    new: dict[replacement.Span, str],
+    new: dict[Span, str],
     everywhere: list[tuple[re.Pattern[str], str]],
 ) -> list[Piece]:
     """A line as pieces, values replaced; `everywhere` are values that other lines repeat."""
@@ -282,110 +272,3 @@ def pieces_of(
             pieces += [plain(line[place : span[1]]), (name, new.get(span, line[span[1] : span[2]]))]
             place = span[2]
     return [*pieces, plain(line[place:])]
-
-
-@lru_cache(maxsize=400)
-def pixels(name: str) -> np.ndarray:
-    """The receipt's scan, uint8 [H, W] grey."""
-    return np.asarray(Image.open(DATA / "receipts" / "images" / f"{name}.jpg").convert("L"))
-
-
-def strip(source: Source) -> tuple[list[str], Picture]:
-    """One to four rows (or single boxes) of a scan, each scaled into a 48-pixel row of its own."""
-    receipt = source.pick(receipts(source.split))
-    count = source.pick((1, 1, 1, 1, 2, 3))
-    start = source.between(0, max(0, len(receipt.rows) - count))
-    rows = receipt.rows[start : start + count]
-    if source.chance(0.6):
-        picks = [source.between(0, len(row.lines) - 1) for row in rows]
-        rows = tuple(
-            Row((row.lines[at],), row.boxes[at : at + 1])
-            for row, at in zip(rows, picks, strict=True)
-        )
-    texts = [" ".join(receipt.lines[number] for number in row.lines) for row in rows]
-    cuts = [cut_row(source, receipt, row) for row in rows]
-    width = render.round_up(max(image.width for image, _ in cuts), render.PATCH * MOST_COLUMNS)
-    sheet = Image.new("L", (width, render.PATCH * len(cuts)), 255)
-    centres = []
-    for place, (image, across) in enumerate(cuts):
-        edge = int(np.median(np.asarray(image)[:, -1]))
-        sheet.paste(edge, (0, place * render.PATCH, width, (place + 1) * render.PATCH))
-        sheet.paste(image, (0, place * render.PATCH))
-        middle = np.full_like(across, (place + 0.5) * render.PATCH)
-        centres.append(np.stack([across, middle], 1))
-    image = effects.reexpose(source, np.asarray(sheet))
-    texts_by_patch = render.by_patch(
-        "".join(texts), np.concatenate(centres), width // render.PATCH, len(cuts)
-    )
-    return texts, Picture(image, texts_by_patch)
-
-
-def cut_row(source: Source, receipt: Receipt, row: Row) -> tuple[Image.Image, np.ndarray]:
-    """A row cut out and scaled to 48 pixels in height; about where its characters stand, float32 [n]."""
-    scan = pixels(receipt.name)
-    left, top = row.boxes[:, :2].min(0).tolist()
-    right, bottom = row.boxes[:, 2:].max(0).tolist()
-    height = float(np.median(row.boxes[:, 3] - row.boxes[:, 1]))
-    scale = source.between(30, 43) / max(8.0, height)
-    before, after = source.between(0, 24) / scale, source.between(0, 24) / scale
-    scale = min(scale, render.PATCH * MOST_COLUMNS / (right - left + before + after))
-    middle = (top + bottom) / 2 + source.between(-3, 3) / scale
-    box = (
-        left - before,
-        middle - render.PATCH / 2 / scale,
-        right + after,
-        middle + render.PATCH / 2 / scale,
-    )
-    size = (max(1, int((box[2] - box[0]) * scale)), render.PATCH)
-    image = Image.fromarray(scan).transform(
-        size, Image.Transform.EXTENT, box, Image.Resampling.BILINEAR, fillcolor=255
-    )
-    across = []
-    for number, cell in zip(row.lines, row.boxes, strict=True):
-        text = receipt.lines[number]
-        step = (cell[2] - cell[0]) / len(text)
-        across.append(cell[0] + step * (np.arange(len(text)) + 0.5))
-        if number != row.lines[-1]:
-            across.append(np.array([cell[2] + 1.0]))
-    places = (np.concatenate(across) - box[0]) * scale
-    return image, places.astype(np.float32)
-
-
-@cache
-def recordings(split: Split) -> tuple[Path, ...]:
-    """Spoken digits of the split: one speaker and every fifth recording of the others are held out."""
-    return tuple(
-        path
-        for path in sorted((DATA / "digits").glob("*.wav"))
-        if digit_held_out(path) == (split == "heldout")
-    )
-
-
-def digit_held_out(path: Path) -> bool:
-    _, speaker, number = path.stem.split("_")
-    return speaker == HELD_OUT_SPEAKER or int(number) % 5 == 0
-
-
-@cache
-def recording(path: Path) -> np.ndarray:
-    """A recording at 16 kHz, float32 [T]."""
-    with wave.open(str(path)) as clip:
-        samples = np.frombuffer(clip.readframes(clip.getnframes()), np.int16)
-        rate = clip.getframerate()
-    return np.asarray(
-        soxr.resample(samples.astype(np.float32) / 32768, rate, audio.RATE), np.float32
-    )
-
-
-def spoken_digits(source: Source) -> tuple[str, np.ndarray]:
-    """One digit, or a few of one speaker with pauses between them."""
-    first = source.pick(recordings(source.split))
-    if source.chance(0.6):
-        return first.stem[0], recording(first)
-    speaker = first.stem.split("_")[1]
-    same = [path for path in recordings(source.split) if path.stem.split("_")[1] == speaker]
-    chosen = [first, *source.some(same, 1, 4)]
-    parts: list[np.ndarray] = []
-    for path in chosen:
-        parts += [recording(path), np.zeros(source.between(800, 6000), np.float32)]
-    return " ".join(path.stem[0] for path in chosen), np.concatenate(parts[:-1])

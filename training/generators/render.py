@@ -1,7 +1,7 @@
 """Lines and documents as grey images, one text line per row of 48-pixel patches.
 
-Knows nothing of tasks or answers. Every character's place is kept, so that a helper head can learn to
-read patch by patch.
+Knows nothing of tasks or answers. Every character's place is kept, so that a helper head can learn
+to read patch by patch.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Pen:
-    """A font at a size, its characters made wider by `stretch`; `slope`: pixels down per pixel right."""
+    """A font at a size, `stretch` times as wide; `slope` is pixels down per pixel right."""
 
     path: Path
     size: int
@@ -40,7 +40,8 @@ class Pen:
 
     def widths(self, text: str) -> np.ndarray:
         """Width of every character, float32 [n]."""
-        return fonts.advances(self.path, self.size)[fonts.codes(text)] * np.float32(self.stretch)
+        plain = fonts.advances(self.path, self.size)[fonts.codes(text)]
+        return np.asarray(plain * np.float32(self.stretch))
 
     def width(self, text: str) -> float:
         return float(self.widths(text).sum())

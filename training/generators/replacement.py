@@ -89,16 +89,13 @@ def other_amount(source: Source, text: str) -> str:
 
 
 def other_words(source: Source, name: str, old: list[str]) -> list[str]:
-    """A company or address of as many parts: the old one with other words and numbers, or a new one."""
+    """As many parts of a company or address: the old ones with other words, or new ones."""
     if source.chance(0.5):
         return [
             re.sub(r"[A-Za-z]{3,}|\d+", lambda match: other_word(source, match.group()), text)
             for text in old
         ]
-    if name == "company":
-        parts = [words.company(source)]
-    else:
-        parts = words.address(source)
+    parts = [words.company(source)] if name == "company" else words.address(source)
     if "".join(old).isupper():
         parts = [part.upper() for part in parts]
     text = " ".join(parts)

@@ -1,8 +1,8 @@
 """Synthetic speech: sentences, numbers and dictation read out by espeak-ng in many voices.
 
-Clips are made once and kept in a folder, since a call of espeak-ng costs as much as training on its clip.
-`python -m training.generators.speech --clips 20000` fills the folder; a clip that is not there yet is
-made when it is asked for. Files are named by what is said and by whom, so a folder never gets stale.
+Clips are made once and kept in a folder: a call of espeak-ng costs as much as training on its clip.
+`python -m training.generators.speech --clips 20000` fills the folder; a clip that is not there yet
+is made when it is asked for. Files are named by what is said and by whom, so they never get stale.
 """
 
 from __future__ import annotations
@@ -156,9 +156,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     with ThreadPoolExecutor(arguments.threads) as pool:
-        for split, count in (("heldout", CLIPS["heldout"]), ("train", arguments.clips)):
-            for _ in pool.map(lambda number: clip(number, split, arguments.out), range(count)):  # noqa: B023
-                pass
+        held_out = pool.map(lambda n: clip(n, "heldout", arguments.out), range(CLIPS["heldout"]))
+        train = pool.map(lambda n: clip(n, "train", arguments.out), range(arguments.clips))
+        made = sum(1 for _ in (*held_out, *train))
+    print(f"{made} clips in {arguments.out}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Words, names, companies, addresses, amounts, dates and codes, drawn from one seeded source.
 
-Knows nothing of documents, noise or pixels. Names are mostly put together from syllables, so that they
-hardly ever repeat: a model that memorises them gains nothing and has to learn to copy.
+Knows nothing of documents, noise or pixels. Names are mostly put together from syllables, so that
+they hardly ever repeat: a model that memorises them gains nothing and has to learn to copy.
 """
 
 from __future__ import annotations
@@ -19,20 +19,7 @@ from training.generators import lists
 Option = TypeVar("Option")
 Split = Literal["train", "heldout"]
 
-MONTHS = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-]
+MONTHS = lists.load("months")
 FIRST_NAMES = lists.load("first_names")
 LAST_NAMES = lists.load("last_names")
 SYLLABLES = lists.load("syllables")
@@ -192,7 +179,8 @@ def malay_address(source: Source) -> list[str]:
             digits(source, 4),
         )
     )
-    road = f"{source.pick(('JALAN', 'JLN', 'LORONG', 'JALAN', 'PERSIARAN'))} {invented_word(source).upper()}"
+    kind = source.pick(("JALAN", "JLN", "LORONG", "JALAN", "PERSIARAN"))
+    road = f"{kind} {invented_word(source).upper()}"
     road += source.pick(
         ("", f" {source.between(1, 30)}", f" {source.between(1, 30)}/{source.between(1, 40)}")
     )
@@ -229,7 +217,8 @@ def western_address(source: Source) -> list[str]:
     first = source.pick((f"{house} {street}", f"{house}, {street}", f"{street} {house}"))
     last = source.pick((f"{postcode} {city}", f"{city} {postcode}", f"{city}, {postcode}"))
     if source.chance(0.2):
-        first = f"{source.pick(('Suite', 'Floor', 'Unit', 'Flat', 'Apt.'))} {source.between(1, 40)}, {first}"
+        inside = source.pick(("Suite", "Floor", "Unit", "Flat", "Apt."))
+        first = f"{inside} {source.between(1, 40)}, {first}"
     if source.chance(0.25):
         return [f"{first}, {last}"]
     return [first + source.pick((",", "")), last]
@@ -259,7 +248,7 @@ DATE_FORMATS = lists.load("date_formats")
 
 
 def write_date(year: int, month: int, day: int, template: str) -> str:
-    """The date in a format template: d, m, y numbers, s two-digit year, N month, b/B short, t ordinal."""
+    """Fields of a template: d, m, y numbers, s short year, N month, b/B short month, t ordinal."""
     name = MONTHS[month - 1]
     ordinal = "th" if day in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(day % 10, "th")
     short = name[:3]
@@ -289,7 +278,8 @@ def phone(source: Source) -> str:
 
 def email(source: Source) -> str:
     user = f"{invented_word(source)}{source.pick(('', '.', '_'))}{surname(source)}".lower()
-    return f"{user}@{invented_word(source).lower()}.{source.pick(('com', 'org', 'net', 'co.uk', 'de'))}"
+    end = source.pick(("com", "org", "net", "co.uk", "de"))
+    return f"{user}@{invented_word(source).lower()}.{end}"
 
 
 def website(source: Source) -> str:
