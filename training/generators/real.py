@@ -214,7 +214,8 @@ def document(source: Source) -> Document:
     """
     receipt = source.pick(receipts(source.split))
     if tesseract_available() and source.chance(0.3):
-        receipt = ocr_receipt(receipt.name, source.split)
+        read = ocr_receipt(receipt.name, source.split)
+        receipt = read if len(read.lines) > 5 else receipt  # on some scans nothing is read
     asked = [name for name in FIELDS if name in receipt.spans or not receipt.fields.get(name)]
     found = Document("receipt", tuple(asked))
     new: dict[Span, str] = {}
