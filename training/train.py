@@ -27,7 +27,7 @@ from training import checkpoint
 from training.encoding import Batch, Encoder, collate
 from training.feed import Feed
 from training.loss import losses
-from training.model import UnifiedModel
+from training.model import ELEMENTWISE, UnifiedModel
 from training.optimizer import Optimizer, rank, share_gradients, world
 from training.samples import TASKS, generate
 from training.schedule import rate_factor
@@ -83,8 +83,7 @@ class Run:
         self.state_path = options.out / "state.pt"
         self.restore()
         if options.compile:
-            for layer in self.model.language_model.layers:
-                layer.compile(dynamic=True)
+            ELEMENTWISE.compile()
         self.held_out: dict[str, list[Batch]] = {}
         self.seen: dict[str, float] = defaultdict(float)
 
