@@ -106,7 +106,7 @@ ELEMENTWISE = Elementwise()
 
 
 def product_type(x: Tensor) -> torch.dtype:
-    """The type that the next matrix product wants: casting once in the norm saves a cast each."""
+    """The type of the next matrix product; casting once in the norm saves a cast in each."""
     enabled = torch.is_autocast_enabled(x.device.type)
     return torch.get_autocast_dtype(x.device.type) if enabled else x.dtype
 
