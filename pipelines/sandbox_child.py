@@ -114,7 +114,7 @@ def _explain(error: Exception) -> tuple[str, str]:
     if isinstance(error, MemoryError):
         return "memory", "the parser ran out of memory; split the file or raise the memory limit"
     if isinstance(error, FileNotFoundError):
-        return "missing", "the file was there and is gone; run again when it is back"
+        return "vanished", "the file went away; run again when it is back"
     if isinstance(error, PermissionError):
         return "unreadable", "the file may not be read; change its permissions"
     if isinstance(error, OSError) and error.errno == errno.EFBIG:

@@ -111,7 +111,7 @@ def test_sizes_are_limited(pool: ParserPool) -> None:
 
 
 def test_file_errors_have_their_own_reasons(pool: ParserPool, tmp_path: Path) -> None:
-    assert reason(pool, "read", str(tmp_path / "none")) == "missing"
+    assert reason(pool, "read", str(tmp_path / "none")) == "vanished"
     if os.geteuid():
         locked = tmp_path / "locked"
         locked.touch(mode=0)
