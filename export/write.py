@@ -32,6 +32,7 @@ from model_onnx.bundle import ActivationType, Bundle
 from model_onnx.config import ModelConfig
 from model_onnx.errors import CheckpointError, ConfigError, OutputError
 
+_Errors = dict[str, list[tuple[float, float]]]  # squared error and norm of every chunk
 Progress = Callable[[int, int, str], None]
 
 _PAGE = 4096  # weights start on a page, so that they can be mapped straight into memory
@@ -171,7 +172,7 @@ def _write_weights(
 ) -> dict[str, Any]:
     """Streams the checkpoint through the threads into the weight files -> the report."""
     done, total = 0, sum(tensor.bytes for tensor in source.tensors.values())
-    errors: dict[str, tuple[float, float]] = {}
+    errors: _Errors = {}
     with _WeightFiles(directory, locations) as files:
 
         def work(chunk: Chunk) -> tuple[Chunk, Packed | None]:
@@ -183,8 +184,8 @@ def _write_weights(
             done += chunk.values.nbytes
             if packed is not None:
                 name = assignment.weights[chunk.tensor.name].name
-                error, norm = errors.get(name, (0.0, 0.0))
-                errors[name] = (error + packed.squared_error, norm + packed.squared_norm)
+                pair = (packed.squared_error, packed.squared_norm)
+                errors.setdefault(name, []).append(pair)
             if progress:
                 progress(done, total, chunk.tensor.name)
     return _report(errors, assignment)
@@ -207,7 +208,8 @@ def _pack_chunk(chunk: Chunk, weight: Weight, target: Target, files: _WeightFile
             f"{chunk.tensor.file}: tensor {chunk.tensor.name} has NaN or infinite values; the "
             "checkpoint is damaged, download it again"
         )
-    packed = pack(values, weight, target)
+    with np.errstate(over="ignore", invalid="ignore"):
+        packed = pack(values, weight, target)
     if not math.isfinite(packed.squared_error):
         raise CheckpointError(
             f"tensor {chunk.tensor.name} does not fit in {target.activation_type}; use bfloat16"
@@ -265,20 +267,22 @@ class _WeightFiles:
             data, offset = data[written:], offset + written
 
 
-def _report(errors: Mapping[str, tuple[float, float]], assignment: Assignment) -> dict[str, Any]:
+def _report(errors: _Errors, assignment: Assignment) -> dict[str, Any]:
     """quantization.json: the relative error of every tensor, |packed - original| / |original|."""
-    relative = {
-        name: math.sqrt(error / norm) if norm else 0.0
-        for name, (error, norm) in sorted(errors.items())
-    }
+    relative = {name: _relative(pairs) for name, pairs in sorted(errors.items())}
     worst = sorted(relative, key=lambda name: (-relative[name], name))[:10]
-    total_error, total_norm = (sum(pair[i] for pair in errors.values()) for i in (0, 1))
     return {
-        "relative_error": math.sqrt(total_error / total_norm) if total_norm else 0.0,
+        "relative_error": _relative([pair for pairs in errors.values() for pair in pairs]),
         "worst": {name: relative[name] for name in worst},
         "tensors": relative,
         "skipped": sorted(assignment.skipped),
     }
+
+
+def _relative(pairs: list[tuple[float, float]]) -> float:
+    """fsum, because the threads finish in any order and the report's bytes must not show it."""
+    error, norm = (math.fsum(pair[i] for pair in pairs) for i in (0, 1))
+    return math.sqrt(error / norm) if norm else 0.0
 
 
 def _embedding_factor(source: Checkpoint, assignment: Assignment, config: ModelConfig) -> float:

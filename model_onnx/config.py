@@ -126,9 +126,10 @@ class ModelConfig:
             raise ConfigError(
                 "vision_config.model_patch_size: expected patch_size * pooling_kernel_size"
             )
-        if vision.take("output_proj_dims", hidden_size) != hidden_size:
+        vision_dim = vision.take("mm_embed_dim", hidden_size)
+        if vision.take("output_proj_dims", vision_dim) != vision_dim:
             raise ConfigError(
-                f"vision_config.output_proj_dims: expected hidden_size ({hidden_size})"
+                f"vision_config.output_proj_dims: expected mm_embed_dim ({vision_dim})"
             )
         vision.take("num_soft_tokens", None)
         config = cls(
@@ -143,7 +144,7 @@ class ModelConfig:
             layers=_layers(text),
             patch_size=pooled,
             patch_positions=vision.take("mm_posemb_size"),
-            vision_dim=vision.take("mm_embed_dim", hidden_size),
+            vision_dim=vision_dim,
             frame_size=frame_size,
             image_token_id=top.take("image_token_id"),
             video_token_id=top.take("video_token_id"),

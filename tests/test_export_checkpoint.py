@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import struct
@@ -123,10 +124,8 @@ def test_damage_is_named(tmp_path: Path, damage: Callable[[bytes], bytes], messa
 def test_any_bytes_are_a_checkpoint_or_an_error(tmp_path_factory: Any, data: bytes) -> None:
     file = tmp_path_factory.mktemp("bytes") / "x.safetensors"
     file.write_bytes(struct.pack("<Q", max(0, len(data) - 8)) + data)
-    try:
+    with contextlib.suppress(CheckpointError):
         read(Checkpoint(file))
-    except CheckpointError:
-        pass
 
 
 @pytest.mark.parametrize(
@@ -149,7 +148,7 @@ def test_a_directory_without_a_checkpoint(
 @pytest.mark.parametrize("name", ["model.gguf", "model.pt", "model"])
 def test_other_files(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"GGUF")
-    with pytest.raises(CheckpointError, match="expected .safetensors"):
+    with pytest.raises(CheckpointError, match=r"expected \.safetensors"):
         Checkpoint(tmp_path / name)
 
 
@@ -161,7 +160,7 @@ def test_a_path_that_does_not_exist(tmp_path: Path) -> None:
 def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     sharded(tmp_path)
     (tmp_path / "x-2-of-2.safetensors").unlink()
-    with pytest.raises(CheckpointError, match="lists x-2-of-2.safetensors, which is not there"):
+    with pytest.raises(CheckpointError, match=r"lists x-2-of-2\.safetensors, which is not there"):
         Checkpoint(tmp_path)
 
 
