@@ -132,7 +132,15 @@ class Grammar:
 
     def _start(self, constraint: JsonSchema | Regex | Choices) -> Any:
         """A new llguidance matcher."""
-        matcher = LLMatcher(self._tokenizer, _lark(constraint), log_level=0)
+        lark = _lark(constraint)
+        try:
+            lark.encode()
+        except UnicodeEncodeError as error:
+            raise ConstraintError(
+                f"{_describe(constraint)} or its evidence holds a lone surrogate, which no "
+                "answer can hold; clean the text first"
+            ) from error
+        matcher = LLMatcher(self._tokenizer, lark, log_level=0)
         if matcher.is_error():
             raise ConstraintError(
                 f"{_describe(constraint)} cannot be enforced: {_reason(matcher.get_error())}"

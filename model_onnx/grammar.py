@@ -51,10 +51,11 @@ def json_grammar(schema: str, evidence: str | None = None) -> str:
     """The Lark text of a JSON Schema document, optionally with an evidence text for its verbatim
     strings. Raises ConstraintError."""
     try:
-        root = json.loads(schema)
-    except ValueError as error:
-        raise ConstraintError(f"the schema is not JSON: {error}") from error
-    return _Compiler(root, evidence).lark()
+        return _Compiler(json.loads(schema), evidence).lark()
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        raise ConstraintError(
+            f"the text is no JSON Schema ({type(error).__name__}: {error}): {schema[:200]}"
+        ) from error
 
 
 def literals_grammar(options: Iterable[str]) -> str:

@@ -126,10 +126,11 @@ class Matcher:
 @dataclass
 class _Step:
     """The state after one id. string: where in JSON text (see `_scan`). ending: ids that end the
-    answer legally within the budget."""
+    answer legally within the budget. forced: see `Matcher.forced`, once it has been asked."""
 
     string: int
     ending: list[int]
+    forced: list[int] | None = None
 
 
 class GrammarMatcher(Matcher):
@@ -144,7 +145,8 @@ class GrammarMatcher(Matcher):
         self._matcher = matcher
         self._is_json = is_json
         self._bits = allocate_token_bitmask(1, len(vocabulary.pieces))  # int32 [1, ceil(V / 32)]
-        self._has_bits = False
+        self._few: npt.NDArray[np.int64] | None = None
+        self._has_bits = self._has_few = False
         ending = self._find_ending(_OUTSIDE, max_new_tokens)
         if ending is None:
             raise ConstraintError(
@@ -159,14 +161,13 @@ class GrammarMatcher(Matcher):
         return bool(self._matcher.is_accepting())
 
     def forced(self) -> list[int]:
-        if self.finished:
-            return []
-        tokens: list[int] = self._matcher.compute_ff_tokens()
-        self._check()
-        ending = self._steps[-1].ending
-        if ending[: len(tokens)] == tokens or self._fits(tokens):
-            return tokens
-        return ending
+        step = self._steps[-1]
+        if step.forced is None:
+            tokens: list[int] = self._matcher.compute_ff_tokens()
+            self._check()
+            fits = step.ending[: len(tokens)] == tokens or self._fits(tokens)
+            step.forced = tokens if fits else step.ending
+        return [] if self.finished else list(step.forced)
 
     def allowed(self) -> npt.NDArray[np.bool_]:
         width = len(self._vocabulary.pieces)
@@ -175,12 +176,9 @@ class GrammarMatcher(Matcher):
 
     def allowed_ids(self) -> npt.NDArray[np.int64] | None:
         words = self._words()
-        if int(np.bitwise_count(words).sum(dtype=np.int64)) > FEW_ROWS:
-            return None
-        used = np.flatnonzero(words)
-        bits = np.unpackbits(words[used].view(np.uint8), bitorder="little").reshape(-1, 32)
-        row, bit = np.nonzero(bits)
-        return used[row] * 32 + bit
+        if not self._has_few:
+            self._few, self._has_few = _few_ids(words), True
+        return self._few
 
     def legal_prefix(self, draft: Sequence[int]) -> int:
         return int(self._matcher.validate_tokens(list(draft[: super().legal_prefix(draft)])))
@@ -245,7 +243,7 @@ class GrammarMatcher(Matcher):
         if not self._has_bits:
             fill_next_token_bitmask(self._matcher, self._bits, 0)
             self._check()
-            self._has_bits = True
+            self._has_bits, self._has_few = True, False
         words: npt.NDArray[np.uint32] = self._bits[0].view(np.uint32)
         return words
 
@@ -334,3 +332,13 @@ class GrammarMatcher(Matcher):
             return None
         tried = closers if string == _OUTSIDE else [self._vocabulary.quote]
         return next((c for c in tried if self._matcher.validate_tokens(c) == len(c)), None)
+
+
+def _few_ids(words: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64] | None:
+    """The ids of the set bits, or None if they are more than FEW_ROWS."""
+    if int(np.bitwise_count(words).sum(dtype=np.int64)) > FEW_ROWS:
+        return None
+    used = np.flatnonzero(words)
+    bits = np.unpackbits(words[used].view(np.uint8), bitorder="little").reshape(-1, 32)
+    row, bit = np.nonzero(bits)
+    return used[row] * 32 + bit

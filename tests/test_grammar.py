@@ -75,10 +75,44 @@ def test_what_cannot_be_enforced_is_refused_by_name_and_place(
         assert any(f"keyword {word!r} at {place}: " in message for word in keyword.split("|"))
 
 
-def test_text_that_is_no_schema_is_refused() -> None:
-    for text in ("{", "[]", "3", '"string"', "true"):
-        with pytest.raises(ConstraintError, match=r"schema"):
+KEYWORDS = [
+    "type", "$ref", "$defs", "allOf", "anyOf", "oneOf", "enum", "const", "properties", "required",
+    "items", "prefixItems", "minItems", "maxItems", "minLength", "maxLength",
+    "additionalProperties", "verbatim",
+]  # fmt: skip
+MALFORMED = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 3) | st.sampled_from(["", "#", "#/", "string"]),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(
+            st.sampled_from(KEYWORDS),
+            inner,
+            max_size=4,
+        ),
+        st.fixed_dictionaries({"type": st.sampled_from(["object", "array", "string", "number"])}),
+    ),
+    max_leaves=8,
+)
+
+
+@given(schema=MALFORMED)
+@QUICK
+def test_text_that_is_no_schema_is_refused(grammar: Grammar, schema: object) -> None:
+    constraint = JsonSchema(json.dumps(schema))
+    try:
+        grammar.check(constraint)
+    except ConstraintError as error:
+        assert "schema" in str(error).lower()
+
+
+def test_text_that_is_not_json_or_no_text_is_refused(grammar: Grammar) -> None:
+    for text in ("{", "[]", "3", '"string"', "true", '{"type":"array","items":3}', "[" * 100_000):
+        with pytest.raises(ConstraintError, match=r"[sS]chema"):
             json_grammar(text)
+    verbatim = '{"type":"string","verbatim":true}'
+    for constraint in (JsonSchema('{"const":"\\ud800"}'), JsonSchema(verbatim, "a \ud800")):
+        with pytest.raises(ConstraintError, match="lone surrogate"):
+            grammar.check(constraint)
 
 
 def test_properties_are_all_written_in_order_and_nothing_else(grammar: Grammar) -> None:
