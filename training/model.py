@@ -89,7 +89,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 class Elementwise:
     """The functions between matrix products. They take 60 % of the time on a CPU until compiled.
 
-    Compiling only them costs seconds; compiling whole layers costs minutes and again for new shapes.
+    Compiling only them costs seconds; whole layers cost minutes, and more for new shapes.
     """
 
     normalise: Callable[[Tensor, torch.dtype], Tensor] = normalise
