@@ -15,20 +15,21 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.parsing import Parser
+
 from benchmarks import baseline, sets
 from benchmarks.report import RESULTS, write_report
 from model_onnx.engine import Engine
-from pipelines import transcribe
 from pipelines.evaluate import Report, Score, evaluate, report, score
 from pipelines.items import Item
 from pipelines.labelled import Row, read_set
 from pipelines.metrics import Interval
-from pipelines.parsing import Parser
 from pipelines.records import FieldValue, Grounding, ModelInfo, Record, Source
 from pipelines.subtask import Options, run
+from pipelines.transcribe import SUBTASK as TRANSCRIBE
 
 README = RESULTS.parents[1] / "README.md"
-START, END = "<!-- accuracy: start -->", "<!-- accuracy: end -->"
+START, END = "<!-- table:accuracy -->", "<!-- /table -->"
 SLOTS = 8
 
 Make = Callable[[Path, Path, int | None], Path]  # (data, out, limit) -> the set
@@ -69,7 +70,7 @@ def own_lines(engine: Engine, item: Item) -> list[str]:
 
 def read_lines(engine: Engine, item: Item) -> list[str]:
     """What the model itself reads."""
-    record = run(engine, transcribe.SUBTASK, item, options=Options(time_limit=None))
+    record = run(engine, TRANSCRIBE, item, options=Options(time_limit=None))
     return record.output.text.split("\n") if record.output is not None else []
 
 
@@ -108,7 +109,9 @@ BENCHES = (
             Figure("lines made worse", "clean.worse", 0.03, False),
         ),
     ),
-    Bench("generated speech", _generated("speech"), (Figure("WER", "transcribe.wer", 0.05, False),)),
+    Bench(
+        "generated speech", _generated("speech"), (Figure("WER", "transcribe.wer", 0.05, False),)
+    ),
     Bench("generated labels", _generated("tag"), (Figure("right", "tag.accuracy"),)),
     Bench(
         "real receipts, transcript",
@@ -125,7 +128,7 @@ BENCHES = (
     ),
     Bench(
         "real receipts, lines from pixels",
-        lambda data, out, limit: sets.receipt_line_images(data, out, limit and 6 * limit or 1500),
+        lambda data, out, limit: sets.receipt_line_images(data, out, (limit and 6 * limit) or 1500),
         (
             Figure("CER", "transcribe.cer", None, False),
             Figure("CER, lines never seen in training", "transcribe.cer.unseen", 0.25, False),
@@ -194,7 +197,9 @@ def measure(engine: Engine, bench: Bench, directory: Path, parser: Parser) -> li
 
 
 def _baseline(rules: Report | None, figure: Figure) -> Interval | None:
-    return rules.metrics.get(figure.metric) if rules and figure.label != "calibration error" else None
+    return (
+        rules.metrics.get(figure.metric) if rules and figure.label != "calibration error" else None
+    )
 
 
 def _rules_report(
@@ -265,7 +270,10 @@ def main() -> None:
     options = parser.parse_args()
     chosen = [b for b in BENCHES if options.only in b.name and _possible(b, options.data)]
     measured: list[Measured] = []
-    with tempfile.TemporaryDirectory() as scratch, Engine.open(options.model, slots=SLOTS) as engine:
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        Engine.open(options.model, slots=SLOTS) as engine,
+    ):
         for at, bench in enumerate(chosen):
             directory = bench.make(options.data, Path(scratch) / f"{at}", options.limit)
             with Parser(workers=2, tesseract=bench.tesseract) as files:

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 
 _MONTH = "(?:JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC)[A-Z]*"
 _DATE = re.compile(
-    r"\b(?:\d{1,2}[/.-]\d{1,2}[/.-]\d{2,4}|\d{4}[/.-]\d{1,2}[/.-]\d{1,2}|\d{8}"
+    r"\b(?:\d{1,2}[/.-]\d{1,2}[/.-]\d{2,4}|\d{4}[/.-]\d{1,2}[/.-]\d{1,2}|20\d{2}[01]\d[0-3]\d"
     rf"|\d{{1,2}}[ -]?{_MONTH}[ ,-]{{0,2}}\d{{2,4}}|{_MONTH} \d{{1,2}}, \d{{4}})\b",
     re.IGNORECASE,
 )
 _AMOUNT = re.compile(r"\d{1,3}(?:,\d{3})*\.\d{2}(?!\d)|\d+\.\d{2}(?!\d)")
 _TOTAL = re.compile(r"\b(?:grand |nett? )?total\b|amount due|payable", re.IGNORECASE)
 _NOT_TOTAL = re.compile(
-    r"sub ?-?total|qty|quantity|items?\b|tax|gst|discount|saving", re.IGNORECASE
+    r"sub ?-?total|qty|quantity|items?\b|excl|discount|saving|tender|change", re.IGNORECASE
 )
 _ADDRESS = re.compile(
     r"\b(?:no|lot|jalan|jln|lorong|taman|tmn|persiaran|road|street|avenue|plaza|floor|kawasan|bandar|"
@@ -46,11 +46,14 @@ def date(lines: Sequence[str]) -> str | None:
 
 
 def total(lines: Sequence[str]) -> str | None:
-    """The largest amount on a line about a total or on the line behind it, else the largest."""
+    """The largest amount of the lines about a total, else the largest of all.
+
+    A line that names the total without an amount speaks of the line behind it.
+    """
     named: list[str] = []
     for at, line in enumerate(lines):
         if _TOTAL.search(line) and not _NOT_TOTAL.search(line):
-            named += _AMOUNT.findall(" ".join(lines[at : at + 2]))
+            named += _AMOUNT.findall(line) or _AMOUNT.findall("".join(lines[at + 1 : at + 2]))
     found = named or _AMOUNT.findall("\n".join(lines))
     return max(found, key=lambda text: float(text.replace(",", "")), default=None)
 

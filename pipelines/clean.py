@@ -14,13 +14,13 @@ from __future__ import annotations
 
 from rapidfuzz.distance import Levenshtein
 
-from pipelines import transcribe
 from pipelines.correction import Corrected, checks, correct
 from pipelines.evidence import joined
 from pipelines.guard import Policy, Refusal
 from pipelines.items import Item
 from pipelines.records import FieldValue, Grounding
 from pipelines.subtask import Answer, Subtask, Work
+from pipelines.transcribe import read_evidence
 
 PROMPT_VERSION = "clean-1"
 
@@ -46,7 +46,7 @@ POLICY = Policy(judge=_judge, may_lose=lambda words: False, total_cap=0.4, keep_
 
 def answer(work: Work, item: Item) -> Answer:
     """Pages and lines of text are corrected; pixels without words are read first."""
-    reading = transcribe.evidence(work, item)
+    reading = read_evidence(work, item)
     [done] = correct(work, [joined(reading.lines)], instruction(), POLICY)
     place = Grounding(status="fuzzy" if done.edits else "exact")
     return Answer(

@@ -18,12 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from model_onnx.errors import InputError
-from pipelines import clean, extract, repair, tag, transcribe
 from pipelines import metrics as m
+from pipelines.clean import SUBTASK as CLEAN
+from pipelines.extract import subtask as extract_subtask
 from pipelines.items import Item
 from pipelines.labelled import Row, read_set
 from pipelines.records import Record, Source
+from pipelines.repair import SUBTASK as REPAIR
+from pipelines.schemas import load_schema
 from pipelines.subtask import Model, Options, Subtask, run, unread
+from pipelines.tag import subtask as tag_subtask
+from pipelines.transcribe import SUBTASK as TRANSCRIBE
 
 KEYS: dict[str, Callable[[str], str]] = {
     "exact": lambda text: " ".join(text.split()),
@@ -122,10 +127,11 @@ def subtask_for(row: Row) -> Subtask:
     match row.subtask:
         case "extract":
             assert row.schema is not None
-            return extract.subtask(row.schema)
+            schema = row.schema
+            return extract_subtask(load_schema(schema) if isinstance(schema, str) else schema)
         case "tag":
-            return tag.subtask(row.labels)
-    return {s.name: s for s in (clean.SUBTASK, repair.SUBTASK, transcribe.SUBTASK)}[row.subtask]
+            return tag_subtask(row.labels)
+    return {s.name: s for s in (CLEAN, REPAIR, TRANSCRIBE)}[row.subtask]
 
 
 def report(scores: Sequence[Score], name: str, model: Model, *, seed: int = 0) -> Report:

@@ -31,13 +31,13 @@ from pydantic import BaseModel, RootModel
 from model_onnx.constrain import JsonSchema
 from model_onnx.errors import InputError
 from model_onnx.prompt import Image, Part
-from pipelines import transcribe
 from pipelines.evidence import Index, Line, digest, joined, runs
 from pipelines.items import Item
 from pipelines.pointing import Parsed, pointing, resolve
 from pipelines.records import Check, FieldValue, Grounding
 from pipelines.spans import join_path, value_spans
 from pipelines.subtask import Answer, Ask, Reply, Subtask, Work
+from pipelines.transcribe import page_image, read_evidence
 
 PROMPT_VERSION = "extract-1"
 
@@ -245,19 +245,23 @@ def _ask(schema: dict[str, Any], window: _Window) -> Ask:
     return Ask(instruction(describe(schema)), parts, constraint)
 
 
+def _only_pixels(item: Item) -> bool:
+    has_words = item.cues or item.clips or any(page.words for page in item.pages)
+    return bool(item.pages) and not has_words
+
+
 def _windows(
     work: Work, item: Item, schema: dict[str, Any]
 ) -> tuple[list[_Window], tuple[Check, ...]]:
     """What the requests see: as few windows as the context allows."""
-    pixels = item.pages and not item.clips and not any(page.words for page in item.pages)
-    if pixels and work.reading == "page":
+    if work.reading == "page" and _only_pixels(item):
         pages = [page for page in item.pages if page.image is not None]
-        images = [transcribe.page_image(work, page) for page in pages]
+        images = [page_image(work, page) for page in pages]
         cost = work.options.soft_tokens + 8
         most = max(1, (work.room(_ask(schema, _Window())) // cost))
         parts = [tuple(images[at : at + most]) for at in range(0, len(images), most)]
         return [_Window(images=part) for part in parts], ()
-    reading = transcribe.evidence(work, item)
+    reading = read_evidence(work, item)
     check = reading.check
     if reading.truncated:
         check = Check(name="unread", passed=False, reason="a page was read only in part")

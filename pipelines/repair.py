@@ -17,14 +17,13 @@ import re
 import unicodedata
 from collections import Counter
 
-from pipelines import transcribe
 from pipelines.correction import Correction, checks, correct
 from pipelines.evidence import Line
 from pipelines.guard import Edit, Policy, Refusal
 from pipelines.items import Item
 from pipelines.records import FieldValue, Grounding
 from pipelines.subtask import Answer, Subtask, Work
-from pipelines.transcribe import Segment, Transcript
+from pipelines.transcribe import Segment, Transcript, read_evidence
 
 PROMPT_VERSION = "repair-1"
 
@@ -119,7 +118,7 @@ POLICY = Policy(judge=_judge, may_lose=_takes_back, total_cap=0.9, keep_lines=Fa
 
 def answer(work: Work, item: Item) -> Answer:
     """Transcripts and texts are repaired; a recording is transcribed first."""
-    reading = transcribe.evidence(work, item)
+    reading = read_evidence(work, item)
     parts = _parts(reading.lines)
     done = correct(work, [text for text, _ in parts], instruction(), POLICY)
     timed = [(fix, span) for fix, (_, span) in zip(done, parts, strict=True)]

@@ -19,11 +19,11 @@ from pydantic import BaseModel, ConfigDict
 
 from model_onnx.constrain import Choices
 from model_onnx.errors import ConfigError
-from pipelines import transcribe
 from pipelines.evidence import joined
 from pipelines.items import Item
 from pipelines.records import FieldValue, Grounding
 from pipelines.subtask import Answer, Ask, Subtask, Work
+from pipelines.transcribe import read_evidence
 
 PROMPT_VERSION = "tag-1"
 
@@ -53,7 +53,7 @@ def subtask(labels: Sequence[str], *, several: bool = False) -> Subtask:
 
 
 def _answer(labels: tuple[str, ...], several: bool, work: Work, item: Item) -> Answer:
-    reading = transcribe.evidence(work, item)
+    reading = read_evidence(work, item)
     text = joined(reading.lines)[: work.habits.tag_characters]
     ask = Ask(instruction(labels), (text,), Choices(labels), new_tokens=64)
     while work.room(ask) < 0 and len(text) > 1:

@@ -100,7 +100,7 @@ class _Place:
     whole: bool = False
 
 
-def evidence(work: Work, item: Item, *, pixels: bool = False) -> Reading:
+def read_evidence(work: Work, item: Item, *, pixels: bool = False) -> Reading:
     """The item's lines: its own words, or what the model reads where a page has none.
 
     pixels: read the pages even where they have words from character recognition (never where they
@@ -190,7 +190,7 @@ def _clip_tokens(seconds: float) -> int:
 
 def answer(work: Work, item: Item) -> Answer:
     """Text layers are copied, everything else is read."""
-    reading = evidence(work, item, pixels=True)
+    reading = read_evidence(work, item, pixels=True)
     return Answer(
         Transcript(text=_text(reading.lines), segments=_segments(reading.lines)),
         {f"lines[{at}]": _field(line) for at, line in enumerate(reading.lines)},

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines import clean, repair
+from pipelines.clean import SUBTASK as CLEAN
+from pipelines.clean import instruction as clean_instruction
 from pipelines.cues import Cue
 from pipelines.items import Item
 from pipelines.records import Record, Source
+from pipelines.repair import SUBTASK as REPAIR
+from pipelines.repair import instruction as repair_instruction
 from pipelines.subtask import Options, run
 from tests.fakes import Answered, Asked, FakeEngine, Respond
 
@@ -16,7 +19,7 @@ SOURCE = Source(path="a.txt", sha256="0" * 64, kind="text")
 
 def cleaned(text: str, respond: Respond, **habits: int) -> tuple[Record, FakeEngine]:
     engine = FakeEngine(respond, habits=dict(habits))
-    return run(engine, clean.SUBTASK, Item(SOURCE, cues=(Cue(text),))), engine
+    return run(engine, CLEAN, Item(SOURCE, cues=(Cue(text),))), engine
 
 
 def the(asked: Asked) -> str:
@@ -31,7 +34,7 @@ def test_the_text_is_corrected_and_the_draft_is_the_text() -> None:
         (1, "tbe", "the"),
     ]
     assert record.status == "ok"
-    assert engine.asked[0].instruction == clean.instruction()
+    assert engine.asked[0].instruction == clean_instruction()
     assert engine.asked[0].request is not None
     assert engine.asked[0].request.draft == "tbe cat\nand tbe dog"
 
@@ -48,7 +51,7 @@ def test_a_text_that_does_not_fit_is_cut() -> None:
     text = " ".join(["tbe"] * 100)
     record = run(
         engine,
-        clean.SUBTASK,
+        CLEAN,
         Item(SOURCE, cues=(Cue(text),)),
         options=Options(context_tokens=400),
     )
@@ -97,16 +100,16 @@ def test_blank_text_fails_with_a_reason() -> None:
 def test_a_dictation_is_repaired() -> None:
     engine = FakeEngine(lambda asked: "Dear John,\nThe 14 parts arrived.")
     said = "um dear john comma new line the 12 no sorry 14 parts arrived period"
-    record = run(engine, repair.SUBTASK, Item(SOURCE, cues=(Cue(said),)))
+    record = run(engine, REPAIR, Item(SOURCE, cues=(Cue(said),)))
     assert record.output.text == "Dear John,\nThe 14 parts arrived."
     assert record.status == "ok"
-    assert engine.asked[0].instruction == repair.instruction()
+    assert engine.asked[0].instruction == repair_instruction()
 
 
 def test_cues_keep_their_times_and_are_repaired_one_by_one() -> None:
     engine = FakeEngine(lambda asked: asked.text.removeprefix("um ").capitalize() + ".")
     cues = (Cue("um hello", (0.0, 1.0)), Cue("goodbye", (1.5, 2.0)))
-    record = run(engine, repair.SUBTASK, Item(SOURCE, cues=cues))
+    record = run(engine, REPAIR, Item(SOURCE, cues=cues))
     assert len(engine.asked) == 2
     assert [tuple(vars(s).values()) for s in record.output.segments] == [
         (0.0, 1.0, "Hello."),
@@ -119,4 +122,4 @@ def test_cues_keep_their_times_and_are_repaired_one_by_one() -> None:
 def test_hostile_text_is_only_text(hostile: str) -> None:
     record, engine = cleaned(f"tbe {hostile}", the)
     assert record.output.text == f"the {hostile}"
-    assert engine.asked[0].instruction == clean.instruction()
+    assert engine.asked[0].instruction == clean_instruction()

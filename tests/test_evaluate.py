@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from model_onnx.errors import InputError
-from pipelines import extract
 from pipelines.cues import read_cues
 from pipelines.evaluate import Report, evaluate, report, score
+from pipelines.extract import subtask as extract_subtask
 from pipelines.items import Item
 from pipelines.labelled import Row, write_set
 from pipelines.records import Source
@@ -128,7 +128,7 @@ def test_an_unreadable_file_is_a_failure_of_its_row(tmp_path: Path) -> None:
 
 def test_calibration_pools_the_values_of_all_items(tmp_path: Path) -> None:
     said = iter([Answered('{"company":"A","total":null,"note":null}', -0.1)] * 9)
-    subtask = extract.subtask(SCHEMA)
+    subtask = extract_subtask(SCHEMA)
     rows = [bill(company=text, total=None, note=None) for text in ("A", "A", "A", "B")]
     made = []
     for row in rows:

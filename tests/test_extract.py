@@ -10,8 +10,8 @@ import pytest
 from pydantic import BaseModel, Field
 
 from model_onnx.constrain import JsonSchema
-from pipelines import extract
 from pipelines.cues import Cue
+from pipelines.extract import describe, instruction, subtask
 from pipelines.items import Item
 from pipelines.records import Record, Source, Word
 from pipelines.subtask import Options, run
@@ -33,8 +33,8 @@ class Order(BaseModel):
     items: list[Line]
 
 
-RECEIPT = extract.subtask(Receipt)
-ORDER = extract.subtask(Order)
+RECEIPT = subtask(Receipt)
+ORDER = subtask(Order)
 TEXT = "ACME TRADING\n12 HIGH STREET\n19/10/2018\nTOTAL RM12.50"
 SOURCE = Source(path="a.txt", sha256="0" * 64, kind="text")
 
@@ -61,7 +61,7 @@ def test_the_instruction_lists_the_fields() -> None:
         },
         "$defs": {"Row": {"type": "object", "properties": {"name": {"type": "string"}}}},
     }
-    assert extract.instruction(extract.describe(schema)) == (
+    assert instruction(describe(schema)) == (
         "Extract these fields as JSON, null where absent:\n"
         "a\nb: what b is\nitems[]: rows\nitems[].name"
     )
@@ -164,7 +164,7 @@ def test_a_json_schema_gives_a_dict() -> None:
         "type": "object",
         "properties": {"total": {"type": ["number", "null"]}, "ok": {"type": "boolean"}},
     }
-    record = run(FakeEngine(say(total="RM12.50", ok=True)), extract.subtask(schema), text_item())
+    record = run(FakeEngine(say(total="RM12.50", ok=True)), subtask(schema), text_item())
     assert record.output == {"total": 12.5, "ok": True}
     assert record.schema_name == "Bill"
 
@@ -195,7 +195,7 @@ def pages_item(*texts: str) -> Item:
 
 def windows(engine: FakeEngine, item: Item, room: int) -> Record:
     """Runs ORDER in a context that holds `room` characters of evidence."""
-    fixed = len(extract.instruction(extract.describe(Order.model_json_schema()))) + 20
+    fixed = len(instruction(describe(Order.model_json_schema()))) + 20
     options = Options(new_tokens=100, context_tokens=fixed + 100 + room)
     return run(engine, ORDER, item, options=options)
 

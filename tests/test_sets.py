@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import baseline, sets
-from pipelines import extract
+from pipelines.extract import describe, instruction, subtask
 from pipelines.labelled import read_set
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
@@ -68,8 +68,8 @@ def test_digits_by_speaker(tmp_path: Path) -> None:
 def test_a_generated_schema_asks_the_same_question() -> None:
     lines = ["company: the shop", "total", "items[]: rows", "items[].name"]
     schema = sets.schema_of(lines)
-    assert extract.instruction(extract.describe(schema)).split("\n")[1:] == lines
-    extract.subtask(schema)
+    assert instruction(describe(schema)).split("\n")[1:] == lines
+    subtask(schema)
 
 
 def test_rules_on_a_receipt() -> None:

@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 
 from model_onnx.errors import ConfigError
-from pipelines import tag
 from pipelines.cues import Cue
 from pipelines.items import Item
 from pipelines.records import Record, Source
 from pipelines.subtask import Options, Subtask, run
+from pipelines.tag import subtask as tag_subtask
 from tests.fakes import Answered, FakeEngine
 
 SOURCE = Source(path="a.txt", sha256="0" * 64, kind="text")
@@ -23,7 +23,7 @@ def tagged(subtask: Subtask, shares: dict[str, float], text: str = "some text") 
 
 def test_one_label_and_its_probabilities() -> None:
     shares = {"invoice": 0.2, "letter": 0.7, "memo": 0.1}
-    record = tagged(tag.subtask(LABELS), shares)
+    record = tagged(tag_subtask(LABELS), shares)
     assert (record.output.label, record.output.labels) == ("letter", ("letter",))
     assert record.output.probabilities == shares
     assert sum(record.output.probabilities.values()) == pytest.approx(1.0)
@@ -32,7 +32,7 @@ def test_one_label_and_its_probabilities() -> None:
 
 
 def test_several_labels_are_those_half_as_probable_as_the_best() -> None:
-    subtask = tag.subtask(LABELS, several=True)
+    subtask = tag_subtask(LABELS, several=True)
     assert tagged(subtask, {"invoice": 0.3, "letter": 0.55, "memo": 0.15}).output.labels == (
         "letter",
         "invoice",
@@ -43,13 +43,13 @@ def test_several_labels_are_those_half_as_probable_as_the_best() -> None:
 
 
 def test_an_unsure_label_is_reviewed() -> None:
-    record = tagged(tag.subtask(LABELS), {"invoice": 0.3, "letter": 0.4, "memo": 0.3})
+    record = tagged(tag_subtask(LABELS), {"invoice": 0.3, "letter": 0.4, "memo": 0.3})
     assert (record.status, record.reason) == ("review", "low_confidence")
 
 
 def test_the_instruction_and_the_text() -> None:
     engine = FakeEngine(lambda asked: "memo", habits={"tag_characters": 4})
-    run(engine, tag.subtask(LABELS), Item(SOURCE, cues=(Cue("long text"),)))
+    run(engine, tag_subtask(LABELS), Item(SOURCE, cues=(Cue("long text"),)))
     assert engine.asked[0].instruction == "Choose the label that fits:\ninvoice\nletter\nmemo"
     assert engine.asked[0].text == "long"
 
@@ -57,7 +57,7 @@ def test_the_instruction_and_the_text() -> None:
 def test_a_text_that_is_too_long_is_cut() -> None:
     engine = FakeEngine(lambda asked: "memo")
     item = Item(SOURCE, cues=(Cue("x" * 5000),))
-    record = run(engine, tag.subtask(LABELS), item, options=Options(context_tokens=500))
+    record = run(engine, tag_subtask(LABELS), item, options=Options(context_tokens=500))
     assert record.output.label == "memo"
     assert 100 < len(engine.asked[0].text) < 500
 
@@ -65,10 +65,10 @@ def test_a_text_that_is_too_long_is_cut() -> None:
 @pytest.mark.parametrize("labels", [(), ("a",), ("a", "a"), ("a", " ")])
 def test_labels_must_differ(labels: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError, match="different"):
-        tag.subtask(labels)
+        tag_subtask(labels)
 
 
 def test_other_labels_are_another_schema() -> None:
-    names = {tag.subtask(LABELS).schema_name, tag.subtask(("a", "b")).schema_name,
-             tag.subtask(LABELS, several=True).schema_name}  # fmt: skip
+    names = {tag_subtask(LABELS).schema_name, tag_subtask(("a", "b")).schema_name,
+             tag_subtask(LABELS, several=True).schema_name}  # fmt: skip
     assert len(names) == 3

@@ -9,12 +9,14 @@ from PIL import Image as Picture
 from PIL import ImageDraw, ImageFont
 
 from model_onnx.prompt import Audio, Image
-from pipelines import extract, transcribe
 from pipelines.cues import Cue
+from pipelines.extract import subtask as extract_subtask
 from pipelines.items import Item
 from pipelines.pages import Page, TextSource
 from pipelines.records import Source, Word
 from pipelines.subtask import Options, run
+from pipelines.transcribe import SUBTASK as TRANSCRIBE
+from pipelines.transcribe import instruction as transcribe_instruction
 from tests.fakes import Answered, Asked, FakeEngine
 
 SOURCE = Source(path="a.png", sha256="0" * 64, kind="document")
@@ -50,15 +52,15 @@ def item(*pages: Page) -> Item:
 
 
 def test_the_instructions() -> None:
-    assert transcribe.instruction("page").startswith("Write the text of this page")
-    assert "digits" in transcribe.instruction("speech")
+    assert transcribe_instruction("page").startswith("Write the text of this page")
+    assert "digits" in transcribe_instruction("speech")
 
 
 def test_a_page_is_read_line_by_line() -> None:
     engine = FakeEngine(lambda asked: f"text {len(engine.asked)} ")
-    record = run(engine, transcribe.SUBTASK, item(page()))
+    record = run(engine, TRANSCRIBE, item(page()))
     assert record.output.text == "text 1\ntext 2\ntext 3"
-    assert all(asked.instruction == transcribe.instruction("page") for asked in engine.asked)
+    assert all(asked.instruction == transcribe_instruction("page") for asked in engine.asked)
     for asked in engine.asked:
         [strip] = asked.media
         assert isinstance(strip, Image)
@@ -72,7 +74,7 @@ def test_a_page_is_read_line_by_line() -> None:
 
 def test_a_page_is_read_as_one_image() -> None:
     engine = FakeEngine(lambda asked: "one\ntwo")
-    record = run(engine, transcribe.SUBTASK, item(page()), options=Options(reading="page"))
+    record = run(engine, TRANSCRIBE, item(page()), options=Options(reading="page"))
     [[whole]] = [asked.media for asked in engine.asked]
     assert whole.pixels.shape[0] % 48 == whole.pixels.shape[1] % 48 == 0
     assert record.output.text == "one\ntwo"
@@ -82,11 +84,11 @@ def test_text_layers_are_copied_and_recognised_words_are_read_again() -> None:
     engine = FakeEngine(lambda asked: "read")
     layer = page(1, "of the layer", "layer")
     guessed = page(2, "of tesseract", "tesseract")
-    record = run(engine, transcribe.SUBTASK, item(layer, guessed))
+    record = run(engine, TRANSCRIBE, item(layer, guessed))
     assert record.output.text == "of the layer\n\nread\nread\nread"
     extracted = run(
         engine,
-        extract.subtask({"type": "object", "properties": {"a": {"type": "string"}}}),
+        extract_subtask({"type": "object", "properties": {"a": {"type": "string"}}}),
         item(guessed),
     )
     assert engine.asked[-1].text == "of tesseract"
@@ -100,16 +102,16 @@ def test_unusable_strips_are_counted_and_never_passed_on() -> None:
         Answered("cut", finish="truncated"),
     ]
     engine = FakeEngine(lambda asked: said[len(engine.asked) - 1])
-    record = run(engine, transcribe.SUBTASK, item(page()))
+    record = run(engine, TRANSCRIBE, item(page()))
     assert (record.output.text, record.status, record.reason) == ("good", "review", "unread")
     assert record.checks[0].reason.startswith("2 ")
 
 
 def test_empty_output_is_a_failure() -> None:
-    record = run(FakeEngine(lambda asked: ""), transcribe.SUBTASK, item(page()))
+    record = run(FakeEngine(lambda asked: ""), TRANSCRIBE, item(page()))
     assert (record.status, record.reason) == ("failed", "empty")
     blank = page(image=np.full((200, 200), 255, np.uint8))
-    assert run(FakeEngine(lambda asked: "x"), transcribe.SUBTASK, item(blank)).status == "failed"
+    assert run(FakeEngine(lambda asked: "x"), TRANSCRIBE, item(blank)).status == "failed"
 
 
 def test_a_recording_becomes_segments_with_times() -> None:
@@ -117,7 +119,7 @@ def test_a_recording_becomes_segments_with_times() -> None:
     engine = FakeEngine(
         lambda asked: Answered(("seven three", "nine")[len(engine.asked) - 1], -0.1)
     )
-    record = run(engine, transcribe.SUBTASK, Item(SOURCE, clips=clips))
+    record = run(engine, TRANSCRIBE, Item(SOURCE, clips=clips))
     assert record.output.text == "seven three nine"
     assert [tuple(vars(s).values()) for s in record.output.segments] == [
         (0.5, 2.0, "seven three"),
@@ -131,7 +133,7 @@ def test_a_recording_becomes_segments_with_times() -> None:
 def test_a_silent_clip_is_reported() -> None:
     clips = tuple(Clip(np.zeros(160, np.float32), (n, n + 1.0)) for n in (0.0, 1.0))
     engine = FakeEngine(lambda asked: "one" if len(engine.asked) == 1 else "")
-    record = run(engine, transcribe.SUBTASK, Item(SOURCE, clips=clips))
+    record = run(engine, TRANSCRIBE, Item(SOURCE, clips=clips))
     assert (record.output.text, record.reason) == ("one", "unread")
 
 
@@ -143,7 +145,7 @@ def test_values_from_pixels_have_boxes_and_the_readings_confidence() -> None:
 
     schema = {"type": "object", "properties": {"total": {"type": ["string", "null"]}}}
     engine = FakeEngine(respond)
-    record = run(engine, extract.subtask(schema), item(page()))
+    record = run(engine, extract_subtask(schema), item(page()))
     field = record.fields["total"]
     assert engine.asked[-1].text == "TOTAL 1\nTOTAL 2\nTOTAL 3"
     assert field.grounding.box is not None
@@ -155,7 +157,7 @@ def test_values_can_be_read_from_the_page_directly() -> None:
     schema = {"type": "object", "properties": {"total": {"type": ["string", "null"]}}}
     engine = FakeEngine(lambda asked: '{"total":"2"}')
     record = run(
-        engine, extract.subtask(schema), item(page(), page(2)), options=Options(reading="page")
+        engine, extract_subtask(schema), item(page(), page(2)), options=Options(reading="page")
     )
     [asked] = engine.asked
     assert len(asked.media) == 2 and asked.text == ""
@@ -166,8 +168,6 @@ def test_values_can_be_read_from_the_page_directly() -> None:
 
 def test_text_files_are_their_own_transcript() -> None:
     engine = FakeEngine(lambda asked: "never asked")
-    record = run(
-        engine, transcribe.SUBTASK, Item(SOURCE, cues=(Cue("a b\nc"), Cue("d", (1.0, 2.0))))
-    )
+    record = run(engine, TRANSCRIBE, Item(SOURCE, cues=(Cue("a b\nc"), Cue("d", (1.0, 2.0)))))
     assert engine.asked == []
     assert record.output.text == "a b\nc d"
