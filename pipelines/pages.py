@@ -33,7 +33,7 @@ class PageOptions:
     pixels: int = 8_000_000
     bytes: int = 512 << 20
     text_bytes: int = 4 << 20
-    pages: int = 20_000
+    pages: int = 2_000
     source_pixels: int = 80_000_000
     images: int = 1_000
     tesseract: Tesseract | None = None

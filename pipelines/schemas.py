@@ -1,0 +1,158 @@
+"""What to extract: built-in models, and models and JSON Schemas of the user's own.
+
+    load_schema("receipt")                  a built-in, see BUILT_IN
+    load_schema("shop.models:Order")        a pydantic model of an importable module
+    load_schema("order.py")                 the one model of a file; `order.py:Order` of several
+    load_schema("order.json")               a JSON Schema of an object
+
+Knows no model that runs and no file format. Every built-in field may be null, so the model can
+abstain. `json_schema_extra={"verbatim": False}` lets a field hold what the document does not say.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Mapping
+from decimal import Decimal
+from hashlib import sha256
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from model_onnx.errors import ConfigError
+from pipelines.pointing import pointing
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+
+class Receipt(_Document):
+    company: str | None
+    date: datetime.date | None
+    address: str | None
+    total: Decimal | None
+
+
+class Invoice(_Document):
+    number: str | None
+    date: datetime.date | None
+    due_date: datetime.date | None
+    seller: str | None
+    buyer: str | None
+    total: Decimal | None
+    currency: str | None
+
+
+class Letter(_Document):
+    sender: str | None
+    recipient: str | None
+    date: datetime.date | None
+    subject: str | None
+    reference: str | None
+
+
+class Memo(_Document):
+    author: str | None
+    date: datetime.date | None
+    subject: str | None
+    amount: Decimal | None
+
+
+BUILT_IN: dict[str, type[BaseModel]] = {
+    "receipt": Receipt,
+    "invoice": Invoice,
+    "letter": Letter,
+    "memo": Memo,
+}
+
+
+def load_schema(name: str) -> type[BaseModel] | dict[str, Any]:
+    """A pydantic model, or a JSON Schema as a dict. Raises ConfigError when there is none."""
+    if name in BUILT_IN:
+        return BUILT_IN[name]
+    if name.endswith(".json"):
+        return _from_json(Path(name))
+    place, _, attribute = (name, "", "") if name.endswith(".py") else name.rpartition(":")
+    if place.endswith(".py"):
+        schema = _model_of(_run_file(Path(place)), attribute, name)
+    elif place and attribute:
+        schema = _model_of(_import(place, name), attribute, name)
+    else:
+        raise ConfigError(
+            f"got schema {name!r}, expected {', '.join(BUILT_IN)}, MODULE:CLASS, FILE.py, "
+            "FILE.py:CLASS or FILE.json"
+        )
+    pointing(schema.model_json_schema())
+    return schema
+
+
+def _from_json(path: Path) -> dict[str, Any]:
+    try:
+        schema = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the schema {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise ConfigError(f"got {path} that is not JSON ({error}); correct it") from None
+    if not isinstance(schema, Mapping):
+        raise ConfigError(
+            f"got {path} with a {type(schema).__name__}, expected the JSON Schema of an object"
+        )
+    pointing(schema)
+    return dict(schema)
+
+
+def _import(module: str, name: str) -> ModuleType:
+    if os.getcwd() not in sys.path:  # an installed program does not have it there
+        sys.path.insert(0, os.getcwd())
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ConfigError(
+            f"cannot import {module!r} of schema {name!r}: {error}; expected a module on the path "
+            "or in the current directory"
+        ) from error
+
+
+def _run_file(path: Path) -> ModuleType:
+    try:
+        digest = sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ConfigError(f"cannot read the schema {path}: {error.strerror}") from None
+    # Named by content: a file changed and loaded again is another module.
+    spec = importlib.util.spec_from_file_location(f"schema_{path.stem}_{digest[:12]}", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # pydantic looks annotations up there
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[spec.name]
+        raise ConfigError(
+            f"the schema {path} stopped with {type(error).__name__}: {error}; correct it"
+        ) from error
+    return module
+
+
+def _model_of(module: ModuleType, attribute: str, name: str) -> type[BaseModel]:
+    """The class of that name; without a name, the one model that the module defines."""
+    models = {
+        key: value
+        for key, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, BaseModel)
+    }
+    own = [key for key in models if models[key].__module__ == module.__name__]
+    key = attribute or (own[0] if len(own) == 1 else "")
+    if key not in models:
+        raise ConfigError(
+            f"got schema {name!r}, expected the name of a pydantic model behind a colon; "
+            f"there {'is ' + ', '.join(own) if own else 'is none'}"
+        )
+    return models[key]
