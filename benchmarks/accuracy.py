@@ -15,8 +15,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.parsing import Parser
-
 from benchmarks import baseline, sets
 from benchmarks.report import RESULTS, write_report
 from model_onnx.engine import Engine
@@ -24,6 +22,7 @@ from pipelines.evaluate import Report, Score, evaluate, report, score
 from pipelines.items import Item
 from pipelines.labelled import Row, read_set
 from pipelines.metrics import Interval
+from pipelines.opening import Opener
 from pipelines.records import FieldValue, Grounding, ModelInfo, Record, Source
 from pipelines.subtask import Options, run
 from pipelines.transcribe import SUBTASK as TRANSCRIBE
@@ -180,15 +179,11 @@ class Measured:
         return "_".join(words.lower().split())
 
 
-def measure(engine: Engine, bench: Bench, directory: Path, parser: Parser) -> list[Measured]:
+def measure(engine: Engine, bench: Bench, directory: Path, opener: Opener) -> list[Measured]:
     """Runs one set and, where there are rules, the rules on the same evidence."""
-
-    def read(path: Path) -> Item:
-        return parser.read(path)
-
     options = Options(time_limit=None)
-    ours = evaluate(engine, directory, read=read, options=options, threads=SLOTS)
-    theirs = _rules_report(engine, bench, directory, read) if bench.rules else None
+    ours = evaluate(engine, directory, read=opener.open, options=options, threads=SLOTS)
+    theirs = _rules_report(engine, bench, directory, opener.open) if bench.rules else None
     return [
         Measured(bench, figure, ours.metrics[figure.metric], _baseline(theirs, figure))
         for figure in bench.figures
@@ -276,7 +271,7 @@ def main() -> None:
     ):
         for at, bench in enumerate(chosen):
             directory = bench.make(options.data, Path(scratch) / f"{at}", options.limit)
-            with Parser(workers=2, tesseract=bench.tesseract) as files:
+            with Opener(workers=2, tesseract=bench.tesseract) as files:
                 measured += measure(engine, bench, directory, files)
             print(table([row for row in measured if row.bench is bench]), flush=True)
     if options.limit or options.only:
