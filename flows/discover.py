@@ -13,31 +13,11 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from model_onnx.errors import InputError, OutputError, UsageError
+from pipelines.opening import SUFFIXES, Kind, suffix_of
 
 RUN_DATABASE = "run.sqlite"  # a directory that holds one is a run's output, never its input
-
-Kind = Literal["document", "recording", "text"]
-
-KINDS: dict[str, Kind] = {
-    **dict.fromkeys((".pdf", ".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"), "document"),
-    **dict.fromkeys((".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus"), "recording"),
-    **dict.fromkeys((".m4a", ".mp4"), "recording"),
-    **dict.fromkeys((".txt", ".srt", ".vtt"), "text"),
-}
-
-_MAGIC: tuple[tuple[bytes, Kind], ...] = (
-    (b"%PDF-", "document"),
-    (b"\x89PNG\r\n", "document"),
-    (b"\xff\xd8\xff", "document"),
-    (b"II*\0", "document"),
-    (b"MM\0*", "document"),
-    (b"fLaC", "recording"),
-    (b"OggS", "recording"),
-    (b"ID3", "recording"),
-)
 
 
 @dataclass(frozen=True)
@@ -125,7 +105,7 @@ def _entry(path: Path, raw: bytes, root: Path) -> Entry:
     problem = _problem(path, root)
     if problem:
         return Entry(path, raw, problem=problem)
-    kind = KINDS.get(path.suffix.lower()) or _sniff(path)
+    kind = SUFFIXES.get(path.suffix.lower()) or _sniff(path)
     return Entry(path, raw, kind, "" if kind else "unsupported")
 
 
@@ -136,10 +116,10 @@ def _sniff(path: Path) -> Kind | None:
             head = file.read(12)
     except OSError:
         return None
-    if head.startswith(b"RIFF"):
-        kinds: dict[bytes, Kind] = {b"WAVE": "recording", b"WEBP": "document"}
-        return kinds.get(head[8:])
-    return next((kind for magic, kind in _MAGIC if head.startswith(magic)), None)
+    if head[:4] == b"RIFF" and head[8:] not in (b"WAVE", b"WEBP"):
+        return None
+    suffix = suffix_of(head)
+    return None if suffix == ".txt" else SUFFIXES[suffix]
 
 
 def _problem(path: Path, root: Path) -> str:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from flows.files import write_lines
-from flows.start import SLOTS, LazyEngine
+from flows.start import AHEAD, SLOTS, LazyEngine
 from model_onnx.bundle import Bundle
 from model_onnx.engine import POCKET
 from model_onnx.errors import ConfigError
@@ -40,12 +40,12 @@ def evaluate_set(
     """Prints the table; writes the report as JSON."""
     from contextlib import closing
 
-    from flows.procedure import reader
     from pipelines.evaluate import evaluate
+    from pipelines.opening import Opener
 
     bundle = Bundle.open(model or POCKET)
-    with closing(LazyEngine(bundle)) as engine, reader() as read:
-        report = evaluate(engine, directory, read=read, threads=SLOTS, limit=limit)
+    with closing(LazyEngine(bundle)) as engine, Opener(workers=AHEAD) as opener:
+        report = evaluate(engine, directory, read=opener.open, threads=SLOTS, limit=limit)
     print(report.table())
     if out:
         write_lines(out, [json.dumps(report.to_json(), ensure_ascii=False, indent=1)])

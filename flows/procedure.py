@@ -10,17 +10,24 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 
-
+from flows.discover import Entry, Version
 from flows.run import Procedure, Size
 from model_onnx.bundle import Bundle
 from model_onnx.errors import ConfigError
-from pipelines import clean, extract, repair, tag, transcribe
+from pipelines.clean import SUBTASK as CLEAN
+from pipelines.extract import subtask as extract_subtask
 from pipelines.items import Item
-from pipelines.records import Record
+from pipelines.ocr import find_tesseract
+from pipelines.parsing import Parser
+from pipelines.records import Record, Source
+from pipelines.repair import SUBTASK as REPAIR
+from pipelines.schemas import load_schema
 from pipelines.subtask import Model, Options, Subtask
 from pipelines.subtask import run as run_subtask
+from pipelines.tag import subtask as tag_subtask
+from pipelines.transcribe import SUBTASK as TRANSCRIBE
 
-PLAIN = {"clean": clean.SUBTASK, "transcribe": transcribe.SUBTASK, "repair": repair.SUBTASK}
+PLAIN = {"clean": CLEAN, "transcribe": TRANSCRIBE, "repair": REPAIR}
 DEFAULT_SCHEMA = "receipt"
 
 _CHARACTERS_PER_TOKEN = 3.0  # estimates only
@@ -41,16 +48,14 @@ def make_subtask(
     if name == "extract":
         return _extract(schema or DEFAULT_SCHEMA)
     if name == "tag":
-        return tag.subtask(labels), json.dumps(labels)
+        return tag_subtask(labels), json.dumps(labels)
     made = PLAIN.get(name) or _import_subtask(name)
     return made, json.dumps(made.output.model_json_schema(), sort_keys=True)
 
 
 def _extract(schema: str) -> tuple[Subtask, str]:
-    from pipelines.schemas import load_schema
-
     output = load_schema(schema)
-    made = extract.subtask(output)
+    made = extract_subtask(output)
     content = output if isinstance(output, Mapping) else output.model_json_schema()
     return made, json.dumps(content)  # not sorted: the fields' order is part of the prompt
 
@@ -83,8 +88,6 @@ def bind(
     parsers: int = 2,
 ) -> Procedure:
     """Everything but the engine. parsers: child processes; `Procedure.abandon` ends them."""
-    from pipelines.parsing import Parser
-
     made, decides = make_subtask(name, schema=schema, labels=labels)
     # No time limit: it would count the wait for the other documents of a batch.
     options = Options(soft_tokens=soft_tokens, time_limit=None)
@@ -100,13 +103,20 @@ def bind(
             "schema": hashlib.sha256(decides.encode()).hexdigest(),
             "prompt": made.prompt,
             "bundle": bundle.sha256,
+            "tesseract": "yes" if find_tesseract() else "no",  # installing it betters scans
             "options": json.dumps(asdict(options), sort_keys=True, default=str),
         },
-        parse=lambda entry, version: parser.read(entry.path, source(entry, version)),
+        parse=lambda entry, version: read_item(parser, entry, version),
         run=run,
         measure=lambda item: measure(item, soft_tokens),
         abandon=parser.close,
     )
+
+
+def read_item(parser: Parser, entry: Entry, version: Version) -> Item:
+    """Parses in a child process. Raises InputError."""
+    assert entry.kind
+    return parser.read(entry.path, Source(path=entry.shown, sha256=version.sha256, kind=entry.kind))
 
 
 def measure(item: Item, soft_tokens: int) -> Size:

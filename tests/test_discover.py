@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.discover import (
-    KINDS,
     check_same,
     default_output,
     printable,
@@ -199,7 +198,3 @@ def test_default_output_is_named_after_input_and_subtask(tmp_path: Path) -> None
     assert default_output(tmp_path / "a.pdf", "tag") == Path("a-tag")
     with pytest.raises(OutputError, match="--output"):
         default_output(Path("/"), "tag")
-
-
-def test_kinds_are_lower_case_endings() -> None:
-    assert all(ending == ending.lower() and ending.startswith(".") for ending in KINDS)
