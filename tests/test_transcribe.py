@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,7 @@ from PIL import Image as Picture
 from PIL import ImageDraw, ImageFont
 
 from model_onnx.prompt import Audio, Image
+from pipelines.clips import Clip
 from pipelines.cues import Cue
 from pipelines.extract import subtask as extract_subtask
 from pipelines.items import Item
@@ -20,18 +20,6 @@ from pipelines.transcribe import instruction as transcribe_instruction
 from tests.fakes import Answered, Asked, FakeEngine
 
 SOURCE = Source(path="a.png", sha256="0" * 64, kind="document")
-
-
-@dataclass(frozen=True)
-class Clip:
-    """As `pipelines.clips.Clip`."""
-
-    samples: np.ndarray
-    span: tuple[float, float]
-
-    @property
-    def seconds(self) -> float:
-        return self.span[1] - self.span[0]
 
 
 def picture(lines: int = 3) -> np.ndarray:
