@@ -100,10 +100,17 @@ def media(example: Example) -> str:
     return "text" if example.frames is None else "audio"
 
 
-def feed(stream: int, budget: int, progress: Synchronized[float], out: Any, parent: int) -> None:
+def feed(
+    stream: int,
+    budget: int,
+    tasks: tuple[str, ...],
+    progress: Synchronized[float],
+    out: Any,
+    parent: int,
+) -> None:
     """Body of the feeder process; it ends when its parent does, however that ended."""
     torch.set_num_threads(1)
-    feeder = Feeder(stream, budget)
+    feeder = Feeder(stream, budget, tasks)
     while os.getppid() == parent:
         batch = feeder.batch(progress.value)
         while os.getppid() == parent:
@@ -117,11 +124,11 @@ def feed(stream: int, budget: int, progress: Synchronized[float], out: Any, pare
 class Feed:
     """A feeder in a process of its own; `progress` tells it which mix to make."""
 
-    def __init__(self, stream: int, budget: int) -> None:
+    def __init__(self, stream: int, budget: int, tasks: tuple[str, ...] = TASKS) -> None:
         context = get_context("spawn")
         self.progress = context.Value("d", 0.0)
         self.queue = context.Queue(QUEUE)
-        arguments = (stream, budget, self.progress, self.queue, os.getpid())
+        arguments = (stream, budget, tasks, self.progress, self.queue, os.getpid())
         self.process = context.Process(target=feed, args=arguments, daemon=True)
         self.process.start()
 

@@ -39,6 +39,7 @@ LOG_STEPS = 20
 class Options:
     minutes: float
     out: Path
+    tasks: tuple[str, ...] = TASKS
     weights: Path | None = None  # start from these weights when --out has no state of its own
     processes: int = 0  # 0 = one per core, or one on a GPU
     budget: int = 3072  # tokens a batch and process
@@ -132,9 +133,10 @@ class Run:
         Not under no_grad: the compiled layers would be compiled once more for that.
         """
         if not self.held_out:
-            self.held_out = held_out(self.options.evaluate_samples)
-        table = torch.zeros(len(TASKS), 5)
-        for row, task in zip(table, TASKS, strict=True):
+            self.held_out = held_out(self.options.evaluate_samples, self.options.tasks)
+        tasks = self.options.tasks
+        table = torch.zeros(len(tasks), 5)
+        for row, task in zip(table, tasks, strict=True):
             for batch in self.held_out[task]:
                 with self.autocast():
                     loss = losses(self.model, batch.to(self.device))
@@ -157,7 +159,7 @@ class Run:
                 "token_accuracy": round(float(right / tokens), 4),
                 "exact": round(float(exact / samples), 4),
             }
-            for task, (loss, right, tokens, exact, samples) in zip(TASKS, table, strict=True)
+            for task, (loss, right, tokens, exact, samples) in zip(tasks, table, strict=True)
             if tokens
         }
 
@@ -177,7 +179,8 @@ class Run:
             self.clock.seconds = float(shared)
 
     def train(self) -> None:
-        feed = Feed(stream=self.clock.step * 64 + rank() + 1, budget=self.options.budget)
+        stream = self.clock.step * 64 + rank() + 1
+        feed = Feed(stream, self.options.budget, self.options.tasks)
         meter = Meter()
         saved = evaluated = self.clock.seconds
         batches = feed.batches()
@@ -233,12 +236,12 @@ class Meter:
         }
 
 
-def held_out(samples: int) -> dict[str, list[Batch]]:
+def held_out(samples: int, tasks: tuple[str, ...] = TASKS) -> dict[str, list[Batch]]:
     """Fixed held-out batches of every task; each process has its share."""
     encoder = Encoder()
     image_id = encoder.characters.special("<|image|>")
     out = {}
-    for task in TASKS:
+    for task in tasks:
         seeds = range(rank(), samples, world())
         examples = [encoder.encode(generate(task, seed, "heldout")) for seed in seeds]
         examples.sort(key=lambda e: len(e.ids))
@@ -290,6 +293,12 @@ def parse(arguments: list[str] | None) -> Options:
     parser.add_argument("--out", type=Path, required=True, help="state, curves and result")
     parser.add_argument(
         "--from", dest="weights", type=Path, help="start from a model directory or a state.pt"
+    )
+    parser.add_argument(
+        "--tasks",
+        type=lambda names: tuple(names.split(",")),
+        default=TASKS,
+        help="train only these skills, for instance the text ones first: copy_text,extract_text",
     )
     parser.add_argument("--processes", type=int, default=0, help="default: one per core")
     parser.add_argument("--budget", type=int, default=3072, help="tokens a batch and process")
