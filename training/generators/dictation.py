@@ -21,9 +21,13 @@ MARKS = {
     "!": ("exclamation mark", "exclamation point"),
     ":": ("colon",),
     ";": ("semicolon",),
+    "(": ("open bracket", "open parenthesis"),
+    ")": ("close bracket", "close parenthesis"),
     "\n": ("new line", "newline", "next line"),
     "\n\n": ("new paragraph",),
 }  # fmt: skip
+QUOTES = (("open quote", "quote"), ("close quote", "unquote"))
+BREAKS = ("\n", "\n", "\n\n")
 GREETINGS = lists.load("greetings")
 CLOSINGS = lists.load("closings")
 TOKEN = re.compile(r"\n\n|\n|[A-Za-z0-9]\S*[A-Za-z0-9%]|[A-Za-z0-9]|[.,?!:;]|\S")
@@ -32,42 +36,58 @@ TOKEN = re.compile(r"\n\n|\n|[A-Za-z0-9]\S*[A-Za-z0-9%]|[A-Za-z0-9]|[.,?!:;]|\S"
 def dictated_text(source: Source) -> str:
     """Some sentences, now and then a list, a note with new lines, or a short letter."""
     shape = source.random.random()
-    count = source.pick((1, 1, 2, 2, 3))
-    body = [prose.sentence(source) for _ in range(count)]
-    if shape < 0.6:
+    body = [prose.sentence(source, plain=True) for _ in range(source.pick((1, 1, 2, 2, 3)))]
+    if source.chance(0.06):
+        place = source.between(0, len(body) - 1)
+        body[place] = marked(source, body[place])
+    if shape < 0.55:
         return " ".join(body)
-    if shape < 0.75:
+    if shape < 0.7:
         return source.pick(("\n", "\n", "\n\n")).join(body)
-    if shape < 0.88:
+    if shape < 0.83:
         items = [source.pick(prose.NOUNS) for _ in range(source.between(2, 4))]
-        lead = source.pick(("We need", "Please order", "I bought", "The list is", "Bring"))
+        lead = source.pick(lists.load("list_leads"))
         return f"{lead} {', '.join(items)} and {source.pick(prose.NOUNS)}. {body[0]}"
     first = source.pick(words.FIRST_NAMES)
     greeting = source.pick(GREETINGS).replace("{first}", first)
-    greeting = greeting.replace(
-        "{person}", f"{source.pick(('Mr', 'Ms', 'Dr'))} {words.surname(source)}"
-    )
+    greeting = greeting.replace("{last}", source.pick(words.LAST_NAMES))
+    greeting = greeting.replace("{person}", prose.known_person(source))
     closing = f"\n\n{source.pick(CLOSINGS)}\n{first}" if source.chance(0.5) else ""
-    return f"{greeting}{source.pick((chr(10), chr(10) * 2))}{' '.join(body)}{closing}"
+    return f"{greeting}{source.pick(BREAKS)}{' '.join(body)}{closing}"
+
+
+def marked(source: Source, text: str) -> str:
+    """A sentence with some of its words in brackets or quotation marks."""
+    parts = text.split(" ")
+    start = source.between(0, len(parts) - 1)
+    end = min(len(parts) - 1, start + source.between(0, 2))
+    if not all(part.isalnum() for part in parts[start : end + 1]):
+        return text
+    before, after = source.pick((("(", ")"), ('"', '"')))
+    parts[start] = before + parts[start]
+    parts[end] += after
+    return " ".join(parts)
 
 
 def spoken(source: Source, text: str) -> str:
     """What is said for `text`: final marks are often left out, other marks and breaks never."""
     said: list[str] = []
-    say_stops = source.chance(0.55)
-    lower = source.chance(0.35)
+    say_stops = source.chance(0.6)
     disturbance = source.pick((0.0, 0.03, 0.06, 0.1, 0.15))
-    tokens = TOKEN.findall(text)
-    for place, token in enumerate(tokens):
-        if token in MARKS:
-            final = token in ".?!"
-            if say_stops or not final or (token == "!"):
+    quoted, starts = False, True
+    for token in TOKEN.findall(text):
+        if token == '"':
+            said.append(source.pick(QUOTES[quoted]))
+            quoted = not quoted
+        elif token in MARKS:
+            if say_stops or token not in ".?":
                 said.append(source.pick(MARKS[token]))
-            continue
-        starts = place == 0 or tokens[place - 1] in (".", "?", "!", "\n", "\n\n")
-        said += disturbed_word(source, token, disturbance, starts=starts)
+            starts = token in (".", "?", "!", "\n", "\n\n")
+        else:
+            said += disturbed_word(source, token, disturbance, starts=starts)
+            starts = False
     line = " ".join(said)
-    return line.lower() if lower else line
+    return line.lower() if source.chance(0.5) else line
 
 
 def disturbed_word(source: Source, token: str, rate: float, *, starts: bool) -> list[str]:
@@ -113,7 +133,7 @@ def dictation(source: Source) -> tuple[str, str]:
     text = dictated_text(source)
     said = spoken(source, text)
     if source.chance(0.08):
-        dropped = prose.sentence(source).rstrip(".?!").lower()
+        dropped = re.sub(r"[.,?!:;]", "", prose.sentence(source, plain=True)).lower()
         command = source.pick(("scratch that", "delete that", "strike that"))
         said = f"{dropped} {command} {said}"
     return said, text

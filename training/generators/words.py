@@ -36,7 +36,8 @@ CURRENCIES = lists.load("currencies")
 @cache
 def vocabulary() -> tuple[str, ...]:
     """Common English words, most common first."""
-    return tuple((Path(__file__).parent / "vocabulary.txt").read_text("ascii").split())
+    lines = (Path(__file__).parent / "vocabulary.txt").read_text("ascii").split("\n")
+    return tuple(" ".join(line for line in lines if not line.startswith("#")).split())
 
 
 @dataclass(frozen=True)
