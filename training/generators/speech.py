@@ -123,14 +123,12 @@ def kept(text: str, spoken_by: tuple[str, int, int], folder: Path) -> np.ndarray
     """The clip from the folder, made first where it is not there yet."""
     key = hashlib.sha256(repr((text, spoken_by)).encode()).hexdigest()
     path = folder / key[:2] / f"{key[2:26]}.npy"
-    if path.is_file():
-        return np.asarray(np.load(path), np.float32) / 32768
-    samples = say(text, *spoken_by)
-    keep(path, samples)
-    return samples
+    if not path.is_file():
+        write_clip(path, say(text, *spoken_by))
+    return np.asarray(np.load(path), np.float32) / 32768
 
 
-def keep(path: Path, samples: np.ndarray) -> None:
+def write_clip(path: Path, samples: np.ndarray) -> None:
     """Write the clip so that another process sees either nothing or all of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:

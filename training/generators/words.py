@@ -52,7 +52,7 @@ class Source:
         return options[int(self.random.random() * len(options))]
 
     def own(self, options: Sequence[Option]) -> Option:
-        """An option of this split: every fifth is kept for the held-out one."""
+        """One of at least two options: every fifth is kept for the held-out split."""
         count = len(options)
         if self.split == "heldout":
             return options[int(self.random.random() * ((count + 4) // 5)) * 5]
