@@ -88,3 +88,8 @@ def _timed(text: str) -> tuple[Cue, ...]:
 
 def _seconds(hours: str | None, minutes: str, seconds: str, thousandths: str) -> float:
     return int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds) + int(thousandths) / 1000
+
+
+def read_cues_plain(path: str) -> list[tuple[str, Span | None]]:
+    """`read_cues` for the sandbox: (text, span) of each cue."""
+    return [(cue.text, cue.span) for cue in read_cues(Path(path))]

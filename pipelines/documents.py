@@ -44,7 +44,7 @@ from pipelines.records import Box
 
 _SUFFIXES = (".pdf", ".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 _INK = 24  # grey levels between a glyph and its ground; scans of faint print have 40 and more
-_TINY = 1.5 / 842  # of the page: 1.5 points on A4
+_TINY = 1.5  # points
 
 
 def open_document(path: str, options: PageOptions | None = None) -> DocumentInfo:
@@ -172,7 +172,10 @@ class _PdfFile:
         turn = dominant_turn([(word.turn, word.text) for word in layer])
         boxes = [turn_box(word.box, turn) for word in layer]
         turned = turn_image(image, turn)
-        seen = _are_seen(grey_of(turned), boxes)
+        seen = [
+            word.points > _TINY and inked
+            for word, inked in zip(layer, _are_inked(grey_of(turned), boxes), strict=True)
+        ]
         hidden = make_words(
             number, [(w.text, b) for w, b, s in zip(layer, boxes, seen, strict=True) if not s]
         )
@@ -262,15 +265,14 @@ def _is_broken(words: Sequence[str]) -> bool:
     return strange + text.count("\ufffd") > 0.2 * max(1, len(text))
 
 
-def _are_seen(grey: NDArray[np.uint8], boxes: Sequence[Box]) -> list[bool]:
-    """Whether a person sees each word: on the page, large enough, with ink in its box."""
+def _are_inked(grey: NDArray[np.uint8], boxes: Sequence[Box]) -> list[bool]:
+    """Whether something is printed in each word's box; not for a box off the page."""
     height, width = grey.shape
-    seen = []
+    inked = []
     for x0, y0, x1, y1 in boxes:
         inner = (y1 - y0) * 0.15  # the box's edges reach into neighbours and rules
         rows = slice(max(0, int((y0 + inner) * height)), max(0, round((y1 - inner) * height) + 1))
         columns = slice(max(0, int(x0 * width)), max(0, round(x1 * width) + 1))
         part = grey[rows, columns]
-        large = min(y1 - y0, x1 - x0) > _TINY
-        seen.append(bool(large and part.size and int(part.max()) - int(part.min()) > _INK))
-    return seen
+        inked.append(bool(part.size) and int(part.max()) - int(part.min()) > _INK)
+    return inked

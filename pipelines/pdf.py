@@ -18,18 +18,20 @@ from numpy.typing import NDArray
 from model_onnx.errors import InputError
 from pipelines.records import Box
 
-_FLAGS = pymupdf.TEXT_PRESERVE_WHITESPACE  # ligatures come apart, off-page text is kept
+_FLAGS = pymupdf.TEXT_PRESERVE_WHITESPACE  # ligatures come apart
 _TURNS = {(1, 0): 0, (0, -1): 90, (-1, 0): 180, (0, 1): 270}  # clockwise, to make it upright
 
 
 @dataclass(frozen=True)
 class PdfWord:
-    """line: words with the same number stand on one line; turn: clockwise degrees to upright."""
+    """line: words with the same number stand on one line; turn: clockwise degrees to upright;
+    points: height of the letters, 1/72 inch."""
 
     text: str
     box: Box
     line: tuple[int, int]
     turn: int
+    points: float
 
 
 class Pdf:
@@ -86,7 +88,7 @@ class Pdf:
         """The text layer in the file's own order; also what stands off the page."""
         try:
             page = self._document[number - 1]
-            text = page.get_textpage(flags=_FLAGS)
+            text = page.get_textpage(clip=pymupdf.INFINITE_RECT(), flags=_FLAGS)
             turns = _turns(page, text)
             found = text.extractWORDS()
             matrix, width, height = page.rotation_matrix, page.rect.width, page.rect.height
@@ -101,7 +103,9 @@ class Pdf:
                 max(corner.x, other.x) / width,
                 max(corner.y, other.y) / height,
             )
-            words.append(PdfWord(word, box, (block, line), turns.get((block, line), 0)))
+            turn = turns.get((block, line), 0)
+            points = y1 - y0 if (turn + page.rotation) % 180 == 0 else x1 - x0
+            words.append(PdfWord(word, box, (block, line), turn, points))
         return words
 
 

@@ -6,7 +6,8 @@ Knows no OCR and no model. Sizes are checked before a pixel is decoded.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,10 @@ from model_onnx.errors import InputError
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
 _ORIENTATION = 0x0112  # EXIF and TIFF tag
-_BAD = (UnidentifiedImageError, SyntaxError, ValueError, OSError, EOFError, KeyError, TypeError)
+_BAD = (
+    *(UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError, OSError),
+    *(EOFError, KeyError, TypeError),
+)
 _UPRIGHT: dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
     2: lambda image: image[:, ::-1],
     3: lambda image: image[::-1, ::-1],
@@ -33,8 +37,9 @@ class Picture:
 
     def __init__(self, path: str, most_pages: int) -> None:
         try:
-            self._image = Image.open(path, formats=_FORMATS)
-            self.pages = _count_frames(self._image, most_pages)
+            with _quiet():
+                self._image = Image.open(path, formats=_FORMATS)
+                self.pages = _count_frames(self._image, most_pages)
         except _BAD as error:
             raise _problem(error) from None
 
@@ -47,28 +52,33 @@ class Picture:
         Raises InputError: `damaged`; `too_large` above `source_pixels`.
         """
         try:
-            self._image.seek(number - 1)
-            return _decode(self._image, pixels, source_pixels)
+            with _quiet():
+                self._image.seek(number - 1)
+                return _decode(self._image, pixels, source_pixels)
         except _BAD as error:
             raise _problem(error) from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Pillow warns of broken metadata and of sizes, which are checked here by our own limit."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _decode(image: Image.Image, pixels: int, source_pixels: int) -> NDArray[np.uint8]:
     size = image.width * image.height
     if size > source_pixels:
-        raise InputError(
-            f"got {size / 1e6:.0f} megapixels, expected at most {source_pixels / 1e6:.0f}; "
-            "scale the picture down",
-            reason="too_large",
+        raise _too_many_pixels(
+            f"{size / 1e6:.0f} megapixels, above the limit of {source_pixels / 1e6:.0f}"
         )
     scale = min(1.0, (pixels / size) ** 0.5)
     small = (max(1, int(image.width * scale)), max(1, int(image.height * scale)))
     if scale < 1.0:
         image.draft(None, small)  # JPEG decodes at a half, a quarter or an eighth
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # broken metadata; the pixels are what counts
-        image.load()
-        orientation = image.getexif().get(_ORIENTATION, 1)
+    image.load()
+    orientation = image.getexif().get(_ORIENTATION, 1)
     plain = _flatten(image)
     if scale < 1.0:
         plain = plain.resize(small, Image.Resampling.LANCZOS, reducing_gap=2.0)
@@ -121,8 +131,14 @@ def _count_frames(image: Image.Image, most: int) -> int:
 def _problem(error: Exception) -> Exception:
     if isinstance(error, OSError) and error.errno is not None:  # the disk's error, not the file's
         return error
+    if isinstance(error, Image.DecompressionBombError):
+        return _too_many_pixels("far too many pixels")
     return InputError(
         f"got a picture that cannot be read ({type(error).__name__}), expected an intact one; "
         "save it again",
         reason="damaged",
     )
+
+
+def _too_many_pixels(got: str) -> InputError:
+    return InputError(f"got {got}; scale the picture down", reason="too_large")

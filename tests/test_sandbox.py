@@ -12,6 +12,11 @@ import pytest
 from model_onnx.errors import InputError
 from pipelines.sandbox import Limits, ParserPool
 
+PARSERS = {
+    "documents": "open_document_plain",
+    "clips": "open_recording_plain",
+    "cues": "read_cues_plain",
+}
 SMALL = Limits(memory_bytes=1 << 30, file_bytes=1 << 20, result_bytes=1 << 20, jobs=1000)
 
 
@@ -58,6 +63,9 @@ def test_passes_paths_options_and_arrays(pool: ParserPool) -> None:
 
 
 def test_the_child_is_lean_and_alone(pool: ParserPool) -> None:
+    for module in ("documents", "clips", "cues"):
+        with pytest.raises(InputError):  # the parsers are imported; there is no such file
+            pool.run(f"pipelines.{module}:{PARSERS[module]}", "none", seconds=20)
     found = pool.run("tests.fake_parsers:surroundings", "x", seconds=20)
     allowed = {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_THREAD_LIMIT", "LC_CTYPE"}
     assert set(found["environment"]) <= allowed

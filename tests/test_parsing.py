@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from model_onnx.errors import InputError
+from pipelines import parsing
+from pipelines.parsing import Parser
+from pipelines.records import Source
+from tests.papers import pdf
+
+
+@pytest.fixture(scope="module")
+def parser() -> Iterator[Parser]:
+    with Parser(tesseract=False) as parser:
+        yield parser
+
+
+def source(kind: str) -> Source:
+    return Source.model_validate({"path": "a", "sha256": "0" * 64, "kind": kind})
+
+
+def test_a_document(parser: Parser, tmp_path: Path) -> None:
+    item = parser.read(pdf(tmp_path / "a.pdf", "one", "two"), source("document"))
+    assert [page.text for page in item.pages] == ["one", "two"]
+    assert [word.page for page in item.pages for word in page.words] == [1, 2]
+    assert item.source.pages == 2 and item.parse_seconds > 0
+
+
+def test_a_recording(parser: Parser, tmp_path: Path) -> None:
+    tone = np.sin(np.arange(8000) * 0.3) * 0.5
+    wave = np.concatenate([tone, np.zeros(32000), tone])
+    soundfile.write(tmp_path / "a.wav", wave, 8000)
+    item = parser.read(tmp_path / "a.wav", source("recording"))
+    assert [round(clip.span[0]) for clip in item.clips] == [0, 5]
+    assert all(abs(len(clip.samples) - clip.seconds * 16_000) < 2 for clip in item.clips)
+    assert item.clips[0].samples.dtype == np.float32
+
+
+def test_a_transcript(parser: Parser, tmp_path: Path) -> None:
+    (tmp_path / "a.srt").write_text("1\n00:00:01,000 --> 00:00:02,500\nHello\n")
+    item = parser.read(tmp_path / "a.srt", source("text"))
+    assert [(cue.text, cue.span) for cue in item.cues] == [("Hello", (1.0, 2.5))]
+
+
+def test_a_page_that_fails_is_named(
+    parser: Parser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = parser.read_page
+
+    def fail_second(path: Path, number: int) -> object:
+        if number == 2:
+            raise InputError("too slow", reason="timeout")
+        return read(path, number)
+
+    monkeypatch.setattr(parser, "read_page", fail_second)
+    with pytest.raises(InputError, match="page 2: too slow") as caught:
+        parser.read(pdf(tmp_path / "a.pdf", "one", "two"), source("document"))
+    assert caught.value.reason == "timeout"
+
+
+def test_the_pages_of_a_long_document_do_not_stay_in_memory(
+    parser: Parser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = pdf(tmp_path / "a.pdf", *(f"page {number}" for number in range(6)))
+    whole = parser.read(path, source("document")).pages
+    monkeypatch.setattr(parsing, "_KEPT_BYTES", 2_000_000)
+    pages = parser.read(path, source("document")).pages
+    mapped = [isinstance(_base(page.image), np.memmap) for page in pages]
+    assert mapped == [False, False, True, True, True, True]
+    for one, other in zip(whole, pages, strict=True):
+        assert np.array_equal(one.rgb(), other.rgb())
+
+
+def _base(array: np.ndarray | None) -> object:
+    base: object = array
+    while isinstance(base, np.ndarray) and not isinstance(base, np.memmap):
+        base = base.base
+    return base
+
+
+def test_a_full_disk_is_the_machines_fault(
+    tmp_path: Path, parser: Parser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> object:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(parsing, "_KEPT_BYTES", 0)
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    with pytest.raises(InputError, match="make room") as caught:
+        parser.read(pdf(tmp_path / "a.pdf", "one"), source("document"))
+    assert caught.value.reason == "memory"
