@@ -25,6 +25,7 @@ from model_onnx import bundle as names
 from model_onnx.bundle import Bundle
 from model_onnx.config import ModelConfig
 from model_onnx.errors import RuntimeUnavailableError
+from model_onnx.session import byte_products_saturate
 
 FloatArray = npt.NDArray[np.float32]
 _BLOCKED = np.float32(-1e30)
@@ -138,6 +139,8 @@ class GraphRunner:
         self.bundle, self.config, self.capacity = bundle, bundle.config, capacity
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        if byte_products_saturate():
+            options.add_session_config_entry("session.x64quantprecision", "1")
         self._sessions = {
             name: onnxruntime.InferenceSession(
                 str(bundle.path(name)), options, providers=["CPUExecutionProvider"]

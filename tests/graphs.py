@@ -14,6 +14,7 @@ import onnxruntime
 from export.layers import Graph, Location
 from export.quantize import pack, parts
 from export.weights import Weight
+from model_onnx.session import byte_products_saturate
 
 
 def save(graph: Graph, directory: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> Path:
@@ -45,6 +46,8 @@ def run(
 ) -> list[npt.NDArray[Any]]:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    if byte_products_saturate():
+        options.add_session_config_entry("session.x64quantprecision", "1")
     session = onnxruntime.InferenceSession(
         str(save(graph, directory, arrays)), options, providers=["CPUExecutionProvider"]
     )

@@ -123,3 +123,36 @@ def test_element_types_round_trip(kind: Any) -> None:
     elements = session.to_elements(values, kind)
     assert elements.dtype == session.ELEMENT_TYPES[kind].dtype
     assert np.allclose(session.from_elements(elements, kind), values, rtol=2**-7, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("machine", "features", "expected"),
+    [
+        ("x86_64", ["avx2", "fma"], True),
+        ("AMD64", ["avx2", "avx512f"], True),
+        ("x86_64", ["avx2", "avx_vnni"], False),
+        ("x86_64", ["avx512_vnni"], False),
+        ("aarch64", ["asimd"], False),
+    ],
+)
+def test_unsigned_weights_only_where_byte_products_saturate(
+    monkeypatch: pytest.MonkeyPatch, machine: str, features: list[str], expected: bool
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr(session, "_cpu_features", lambda: features)
+    assert session.byte_products_saturate() is expected
+
+
+def test_int8_computes_the_same_with_unsigned_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_bundle(tiny_checkpoint(tmp_path / "checkpoint"), tmp_path / "bundle", recipe="int8")
+    logits = []
+    for saturates in (False, True):
+        monkeypatch.setattr(session, "byte_products_saturate", lambda it=saturates: it)
+        decoder = Decoder(Bundle.open(tmp_path / "bundle"), "cpu", threads=1, prepack=False)
+        cache = decoder.cache(slots=1, local_capacity=32, global_capacity=32)
+        embeds = np.random.default_rng(0).standard_normal((1, 5, 64), np.float32)
+        hidden = decoder.forward(cache, 0, embeds, np.zeros((1, 5), np.int64))
+        logits.append(decoder.logits(hidden[0]))
+    np.testing.assert_array_equal(logits[0], logits[1])
