@@ -12,15 +12,18 @@ refused: numbers are flagged, never changed.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
 from rapidfuzz.distance import Levenshtein
 
-from pipelines.correction import Corrected, checks, correct
-from pipelines.evidence import joined
-from pipelines.guard import Policy, Refusal
+from pipelines.correction import Corrected, Correction, checks, correct
+from pipelines.evidence import Line, joined
+from pipelines.guard import Edit, Policy, Refusal
 from pipelines.items import Item
 from pipelines.records import FieldValue, Grounding
 from pipelines.subtask import Answer, Subtask, Work
-from pipelines.transcribe import read_evidence
+from pipelines.transcribe import PAGE_BREAK, read_evidence
 
 PROMPT_VERSION = "clean-1"
 
@@ -47,14 +50,35 @@ POLICY = Policy(judge=_judge, may_lose=lambda words: False, total_cap=0.4, keep_
 def answer(work: Work, item: Item) -> Answer:
     """Pages and lines of text are corrected; pixels without words are read first."""
     reading = read_evidence(work, item)
-    [done] = correct(work, [joined(reading.lines)], instruction(), POLICY)
-    place = Grounding(status="fuzzy" if done.edits else "exact")
+    parts = [(number, joined(part)) for number, part in groupby(reading.lines, _page)]
+    shown = {page.number: page for page in item.pages if page.words and page.image is not None}
+    pictures = [shown.get(n) if n and work.habits.images_with_text else None for n, _ in parts]
+    done = correct(work, [text for _, text in parts], instruction(), POLICY, pictures)
     return Answer(
-        Corrected(text=done.text, edits=done.edits),
-        {"text": FieldValue(value=done.text, confidence=done.confidence, grounding=place)},
-        (*checks([done]), reading.check),
-        done.truncated or reading.truncated,
+        Corrected(text=PAGE_BREAK.join(fix.text for fix in done), edits=tuple(_edits(done))),
+        {
+            f"pages[{at}]": FieldValue(
+                value=fix.text,
+                confidence=fix.confidence,
+                grounding=Grounding(status="fuzzy" if fix.edits else "exact", page=number),
+            )
+            for at, (fix, (number, _)) in enumerate(zip(done, parts, strict=True))
+        },
+        (*checks(done), reading.check),
+        reading.truncated or any(fix.truncated for fix in done),
     )
+
+
+def _page(line: Line) -> int | None:
+    return line.page
+
+
+def _edits(done: Sequence[Correction]) -> Iterator[Edit]:
+    """Lines are counted through the whole text."""
+    line = 0
+    for fix in done:
+        yield from (edit.model_copy(update={"line": edit.line + line}) for edit in fix.edits)
+        line += fix.text.count("\n") + PAGE_BREAK.count("\n")
 
 
 SUBTASK = Subtask("clean", PROMPT_VERSION, Corrected, answer)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
 from model_onnx.errors import InputError
+from model_onnx.prompt import Part
 from pipelines.evidence import blocks
 from pipelines.guard import Edit, Policy, guard
 from pipelines.records import Check
 from pipelines.subtask import Ask, Reply, Work, loops
+from pipelines.transcribe import image_cost, page_image
+
+if TYPE_CHECKING:
+    from pipelines.pages import Page
 
 # An edit is applied when the model's probability of the piece is at least this.
 EDIT_CONFIDENCE = 0.5
@@ -37,8 +43,16 @@ class Correction:
     kept: tuple[str, ...]
 
 
-def correct(work: Work, texts: Sequence[str], instruction: str, policy: Policy) -> list[Correction]:
+def correct(
+    work: Work,
+    texts: Sequence[str],
+    instruction: str,
+    policy: Policy,
+    pictures: Sequence[Page | None] = (),
+) -> list[Correction]:
     """Corrects each text by itself; all blocks of all texts are asked for at once.
+
+    pictures: the page that each text stands on, where the model shall see it.
 
     A block whose answer is empty, cut off or a loop stays as it is. Raises InputError when all
     texts are blank.
@@ -47,26 +61,43 @@ def correct(work: Work, texts: Sequence[str], instruction: str, policy: Policy) 
         raise InputError(
             "got no text, expected some; is it a scan? then use transcribe", reason="empty"
         )
-    cut = [list(blocks(text, _fits(work, instruction))) for text in texts]
-    asks = [_ask(work, instruction, block) for parts in cut for block, _ in parts if block.strip()]
-    replies = iter(work.ask(asks))
+    shown = pictures or [None] * len(texts)
+    prompts = [_Prompt(work, instruction, page) for page in shown]
+    cut = [list(blocks(text, prompt.fits)) for text, prompt in zip(texts, prompts, strict=True)]
+    replies = iter(
+        work.ask(
+            prompt.ask(block)
+            for parts, prompt in zip(cut, prompts, strict=True)
+            for block, _ in parts
+            if block.strip()
+        )
+    )
     return [_assemble(parts, replies, policy) for parts in cut]
 
 
-def _fits(work: Work, instruction: str) -> Callable[[str], bool]:
-    most = work.habits.block_lines
+@dataclass(frozen=True)
+class _Prompt:
+    """What the blocks of one text are asked with."""
 
-    def fits(block: str) -> bool:
+    work: Work
+    instruction: str
+    page: Page | None
+
+    def fits(self, block: str) -> bool:
+        most = self.work.habits.block_lines
         if most is not None and block.count("\n") >= most:
             return False
-        return work.room(_ask(work, instruction, block)) >= 0
+        room = self.work.room(self._ask((block,), block))
+        return room >= (image_cost(self.work) if self.page else 0)
 
-    return fits
+    def ask(self, block: str) -> Ask:
+        picture = (page_image(self.work, self.page),) if self.page else ()
+        return self._ask((*picture, block), block)
 
-
-def _ask(work: Work, instruction: str, block: str) -> Ask:
-    """The answer may be a third longer than the block."""
-    return Ask(instruction, (block,), new_tokens=work.count(block) * 4 // 3 + 16, draft=block)
+    def _ask(self, parts: tuple[Part, ...], block: str) -> Ask:
+        """The answer may be a third longer than the block."""
+        budget = self.work.count(block) * 4 // 3 + 16
+        return Ask(self.instruction, parts, new_tokens=budget, draft=block)
 
 
 def _assemble(parts: list[tuple[str, str]], replies: Iterator[Reply], policy: Policy) -> Correction:

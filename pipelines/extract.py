@@ -20,24 +20,27 @@ joined in order.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial, reduce
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, RootModel
 
 from model_onnx.constrain import JsonSchema
 from model_onnx.errors import InputError
-from model_onnx.prompt import Image, Part
+from model_onnx.prompt import Part
 from pipelines.evidence import Index, Line, digest, joined, runs
 from pipelines.items import Item
 from pipelines.pointing import Parsed, pointing, resolve
 from pipelines.records import Check, FieldValue, Grounding
 from pipelines.spans import join_path, value_spans
 from pipelines.subtask import Answer, Ask, Reply, Subtask, Work
-from pipelines.transcribe import page_image, read_evidence
+from pipelines.transcribe import image_cost, page_image, read_evidence
+
+if TYPE_CHECKING:
+    from pipelines.pages import Page
 
 PROMPT_VERSION = "extract-1"
 
@@ -72,9 +75,19 @@ def _walk(
 Output = type[BaseModel] | Mapping[str, Any]
 
 
-def subtask(output: Output, *, name: str = "extract", schema_name: str | None = None) -> Subtask:
+Checks = tuple[Callable[[Any, Item], Check], ...]
+
+
+def subtask(
+    output: Output,
+    *,
+    name: str = "extract",
+    schema_name: str | None = None,
+    checks: Checks = (),
+) -> Subtask:
     """Extraction into a pydantic model, or into a dict of a JSON Schema.
 
+    checks: (validated output, item) -> Check; one that fails makes the record `review`.
     Raises ConfigError for a schema that is not an object with properties.
     """
     model: type[BaseModel] = RootModel[dict[str, Any]]
@@ -84,15 +97,15 @@ def subtask(output: Output, *, name: str = "extract", schema_name: str | None = 
         schema, label, model = output.model_json_schema(), output.__name__, output
     pointing(schema)
     answer = partial(_answer, schema, model is output)
-    return Subtask(name, PROMPT_VERSION, model, answer, schema_name=schema_name or label)
+    return Subtask(name, PROMPT_VERSION, model, answer, checks, schema_name or label)
 
 
 @dataclass(frozen=True)
 class _Window:
-    """What one request sees: lines, or pages as images."""
+    """What one request sees: lines, and pages as pictures."""
 
     lines: tuple[Line, ...] = ()
-    images: tuple[Image, ...] = ()
+    pages: tuple[Page, ...] = ()
 
     @cached_property
     def index(self) -> Index:
@@ -115,7 +128,7 @@ def _answer(schema: dict[str, Any], exact: bool, work: Work, item: Item) -> Answ
     windows, problems = _windows(work, item, schema)
     groups = _groups(schema, work.habits.fields_per_request)
     pairs = [(window, group) for window in windows for group in groups]
-    replies = work.ask(_ask(group, window) for window, group in pairs)
+    replies = work.ask(_ask(work, group, window) for window, group in pairs)
     trees = [
         _tree(reply, window)
         for (window, _), reply in zip(pairs, replies, strict=True)
@@ -127,7 +140,7 @@ def _answer(schema: dict[str, Any], exact: bool, work: Work, item: Item) -> Answ
     assert isinstance(tree, dict)
     ordered = {name: tree[name] for name in schema["properties"] if name in tree}
     parsed = Parsed(work.options.locale, exact)
-    fields = {path: _field(leaf) for path, leaf in _leaves(ordered)}
+    fields = {path: _field(leaf, work) for path, leaf in _leaves(ordered)}
     output = parsed.value(_data(ordered), schema)
     fields = {
         path: field.model_copy(update={"parsed": parsed.parsed.get(path)})
@@ -215,13 +228,13 @@ def _data(tree: _Tree) -> Any:
     return [_data(inner) for inner in tree]
 
 
-def _field(leaf: _Leaf) -> FieldValue:
+def _field(leaf: _Leaf, work: Work) -> FieldValue:
     """A value from words that were themselves read is as sure as both steps."""
     place = leaf.window.index.find(leaf.value) if isinstance(leaf.value, str) else None
     certain = place.certain if place else 1.0
     return FieldValue(
         value=leaf.value,
-        confidence=leaf.confidence * certain,
+        confidence=work.calibrated(leaf.confidence * certain),
         grounding=place.grounding if place else Grounding(status="none"),
     )
 
@@ -237,17 +250,13 @@ def _groups(schema: dict[str, Any], size: int | None) -> list[dict[str, Any]]:
     ]
 
 
-def _ask(schema: dict[str, Any], window: _Window) -> Ask:
+def _ask(work: Work, schema: dict[str, Any], window: _Window) -> Ask:
     text = joined(window.lines)
     compact = json.dumps(pointing(schema), ensure_ascii=False)
     constraint = JsonSchema(compact, evidence=text if window.lines else None)
-    parts: tuple[Part, ...] = (*window.images, text) if text else window.images
+    images = tuple(page_image(work, page) for page in window.pages)
+    parts: tuple[Part, ...] = (*images, text) if text else images
     return Ask(instruction(describe(schema)), parts, constraint)
-
-
-def _only_pixels(item: Item) -> bool:
-    has_words = item.cues or item.clips or any(page.words for page in item.pages)
-    return bool(item.pages) and not has_words
 
 
 def _windows(
@@ -255,31 +264,51 @@ def _windows(
 ) -> tuple[list[_Window], tuple[Check, ...]]:
     """What the requests see: as few windows as the context allows."""
     if work.reading == "page" and _only_pixels(item):
+        room = work.room(_ask(work, schema, _Window()))
+        most = max(1, room // image_cost(work))
         pages = [page for page in item.pages if page.image is not None]
-        images = [page_image(work, page) for page in pages]
-        cost = work.options.soft_tokens + 8
-        most = max(1, (work.room(_ask(schema, _Window())) // cost))
-        parts = [tuple(images[at : at + most]) for at in range(0, len(images), most)]
-        return [_Window(images=part) for part in parts], ()
-    reading = read_evidence(work, item)
+        parts = [tuple(pages[at : at + most]) for at in range(0, len(pages), most)]
+        return [_Window(pages=part) for part in parts], ()
+    reading = read_evidence(work, item, pixels=work.options.recognised == "read")
     check = reading.check
     if reading.truncated:
         check = Check(name="unread", passed=False, reason="a page was read only in part")
     lines = digest(reading.lines, work.habits.evidence_characters)
-    return list(_text_windows(work, lines, schema)), (check,)
+    return list(_text_windows(work, lines, _pictures(work, item), schema)), (check,)
 
 
-def _text_windows(work: Work, lines: Sequence[Line], schema: dict[str, Any]) -> Iterator[_Window]:
+def _only_pixels(item: Item) -> bool:
+    has_words = item.cues or item.clips or any(page.words for page in item.pages)
+    return bool(item.pages) and not has_words
+
+
+def _pictures(work: Work, item: Item) -> dict[int, Page]:
+    """Pages whose picture is shown beside their words: those that were recognised, not typeset."""
+    if not work.habits.images_with_text or work.options.recognised == "read":
+        return {}
+    return {page.number: page for page in item.pages if page.text_source == "tesseract"}
+
+
+def _text_windows(
+    work: Work, lines: Sequence[Line], pictures: Mapping[int, Page], schema: dict[str, Any]
+) -> Iterator[_Window]:
     """Whole pages while they fit; a page that does not fit alone is cut between lines."""
 
-    def fits(part: Sequence[Line]) -> bool:
-        return work.room(_ask(schema, _Window(tuple(part)))) >= 0
+    def shown(part: Sequence[Line]) -> tuple[Page, ...]:
+        numbers = dict.fromkeys(line.page for line in part if line.page in pictures)
+        return tuple(pictures[number] for number in numbers if number is not None)
 
-    if fits(lines):
-        yield _Window(tuple(lines))
-        return
-    for pages in runs([tuple(page) for _, page in groupby(lines, lambda line: line.page)], fits):
-        if fits(pages):
-            yield _Window(tuple(pages))
-        else:
-            yield from (_Window(tuple(part)) for part in runs([(line,) for line in pages], fits))
+    def fits(part: Sequence[Line]) -> bool:
+        room = work.room(_ask(work, schema, _Window(tuple(part))))
+        return room >= len(shown(part)) * image_cost(work)
+
+    def windows() -> Iterator[Sequence[Line]]:
+        if fits(lines):
+            yield lines
+            return
+        pages = [tuple(page) for _, page in groupby(lines, lambda line: line.page)]
+        for run in runs(pages, fits):
+            yield from [run] if fits(run) else runs([(line,) for line in run], fits)
+
+    for part in windows():
+        yield _Window(tuple(part), shown(part))

@@ -226,3 +226,33 @@ def calibration_interval(
     drawn = [error(generator.integers(0, len(items), len(items)).tolist()) for _ in range(rounds)]
     low, high = np.percentile(drawn, [2.5, 97.5])
     return Interval(error(range(len(items))), float(low), float(high), len(items))
+
+
+def fit_calibration(
+    confidences: Sequence[float], right: Sequence[bool], *, least: int = 25
+) -> tuple[tuple[float, float], ...]:
+    """Points (raw, calibrated) for `Habits.calibration`, never to be fitted on held-out data.
+
+    Isotonic regression over groups of at least `least` values: a few lucky ones make no step.
+    """
+    order = np.argsort(confidences, kind="stable")
+    values, truth = np.asarray(confidences, float)[order], np.asarray(right, float)[order]
+    count = max(1, len(values) // least)
+    groups = [
+        [float(part.mean()), float(hits.mean()), float(len(part))]
+        for part, hits in zip(
+            np.array_split(values, count), np.array_split(truth, count), strict=True
+        )
+        if len(part)
+    ]
+    pooled_groups: list[list[float]] = []
+    for group in groups:  # neighbours that fall become one
+        pooled_groups.append(group)
+        while len(pooled_groups) > 1 and pooled_groups[-2][1] > pooled_groups[-1][1]:
+            x, y, n = pooled_groups.pop()
+            last = pooled_groups[-1]
+            share = n / (n + last[2])
+            last[0] += (x - last[0]) * share
+            last[1] += (y - last[1]) * share
+            last[2] += n
+    return tuple((round(x, 4), round(y, 4)) for x, y, _ in pooled_groups)

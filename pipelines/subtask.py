@@ -23,6 +23,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+import numpy as np
 from pydantic import BaseModel, RootModel, ValidationError
 
 from model_onnx.bundle import Bundle
@@ -62,6 +63,7 @@ class Options:
     new_tokens: the answer's budget; time_limit: seconds a request may take;
     reading: how pixels without words are read: line strips first, or the page as one image (None:
     what the bundle was made for);
+    recognised: whether words from character recognition are used, or read again from the pixels;
     locale: how dates and numbers are parsed.
     """
 
@@ -71,6 +73,7 @@ class Options:
     new_tokens: int = 1024
     time_limit: float | None = 600.0
     reading: Literal["strips", "page"] | None = None
+    recognised: Literal["use", "read"] = "use"
     locale: Locale = field(default_factory=Locale)
 
 
@@ -81,7 +84,10 @@ class Habits:
     evidence_characters: longer evidence is cut to a digest (None: never);
     fields_per_request: top-level fields asked for at once (None: all);
     block_lines: most lines of a text that is corrected at once;
-    tag_characters: how much of a text decides its label.
+    tag_characters: how much of a text decides its label;
+    strip_patches: the widest strip of a line;
+    images_with_text: whether a page's picture helps beside its words;
+    calibration: (raw, calibrated) points of the confidences of fields, interpolated.
     """
 
     context_tokens: int
@@ -90,6 +96,9 @@ class Habits:
     fields_per_request: int | None = None
     block_lines: int | None = None
     tag_characters: int | None = None
+    strip_patches: int = 24
+    images_with_text: bool = True
+    calibration: tuple[tuple[float, float], ...] = ()
 
     @classmethod
     def of(cls, bundle: Bundle) -> Habits:
@@ -184,6 +193,14 @@ class Work:
         self.results.append(result)
         tokens = TokenMap.of(result.text, result.pieces, result.logprobs)
         return Reply(result.text.strip(), tokens, result)
+
+    def calibrated(self, probability: float) -> float:
+        """A field's confidence from the probability of its tokens."""
+        points = self.habits.calibration
+        if not points:
+            return probability
+        raw, calibrated = zip(*points, strict=True)
+        return float(np.interp(probability, raw, calibrated))
 
     def room(self, ask: Ask) -> int:
         """Tokens of the context left beside prompt and answer; negative: it does not fit."""

@@ -20,7 +20,7 @@ clip by clip; a segment is a clip.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -34,6 +34,7 @@ from pipelines.evidence import Line, Place, lines_of
 from pipelines.items import Item
 from pipelines.lines import line_strips, page_for_model
 from pipelines.records import Box, Check, FieldValue, Span, Word
+from pipelines.strips import padded, pieces
 from pipelines.subtask import Answer, Ask, Reply, Subtask, Work
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ _INSTRUCTIONS = {
     "speech": "Transcribe the following speech segment. Only output the transcription, "
     "with no newlines. Write digits for numbers.",
 }
+PAGE_BREAK = "\n\n"
 _STRIP_TOKENS = 160  # a line; a strip of 24 patches holds about 70 characters
 
 
@@ -92,12 +94,14 @@ class Reading:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a request's text will stand. whole: a page, whose lines it holds."""
+    """Where a request's text will stand. whole: a page, whose lines it holds; goes_on: a piece of
+    the line before it."""
 
     page: int | None = None
     box: Box | None = None
     span: Span | None = None
     whole: bool = False
+    goes_on: bool = False
 
 
 def read_evidence(work: Work, item: Item, *, pixels: bool = False) -> Reading:
@@ -111,8 +115,13 @@ def read_evidence(work: Work, item: Item, *, pixels: bool = False) -> Reading:
     read = [
         _read(part, next(replies)) if isinstance(part, _Place) else Reading(part) for part in parts
     ]
+    pieces_of_lines = (
+        (isinstance(part, _Place) and part.goes_on, line)
+        for part, reading in zip(parts, read, strict=True)
+        for line in reading.lines
+    )
     whole = Reading(
-        tuple(line for reading in read for line in reading.lines),
+        tuple(_join(pieces_of_lines)),
         sum(reading.unread for reading in read),
         any(reading.truncated for reading in read),
     )
@@ -135,12 +144,9 @@ def _asks(
         elif page.image is None:
             continue
         elif work.reading == "strips":
-            height, width = page.image.shape[:2]
-            for strip in line_strips(page.image, patch):
-                x0, y0, x1, y1 = strip.box
-                box = (x0 / width, y0 / height, x1 / width, y1 / height)
-                parts.append(_Place(page.number, box))
-                picture = Image(_rgb(strip.image), None)
+            for place, pixels_of_line in _strips(page, patch, work.habits.strip_patches):
+                parts.append(place)
+                picture = Image(_rgb(pixels_of_line), None)
                 yield Ask(instruction("page"), (picture,), new_tokens=_STRIP_TOKENS)
         else:
             parts.append(_Place(page.number, whole=True))
@@ -152,6 +158,40 @@ def _asks(
         )
 
 
+def _strips(page: Page, patch: int, most: int) -> Iterator[tuple[_Place, NDArray[np.uint8]]]:
+    """Lines, long ones in pieces. Boxes are fractions of the page."""
+    assert page.image is not None
+    height, width = page.image.shape[:2]
+    for strip in line_strips(page.image, patch):
+        x0, y0, x1, y1 = strip.box
+        scale = (x1 - x0) / strip.image.shape[1]
+        for start, end in pieces(strip.image, patch, most):
+            left, right = x0 + start * scale, x0 + end * scale
+            box = (left / width, y0 / height, right / width, y1 / height)
+            yield (
+                _Place(page.number, box, goes_on=start > 0),
+                padded(strip.image[:, start:end], patch),
+            )
+
+
+def _join(parts: Iterable[tuple[bool, Line]]) -> Iterator[Line]:
+    """Lines whose pieces (goes_on, line) are put together again."""
+    last: Line | None = None
+    for goes_on, line in parts:
+        if goes_on and last:
+            words = last.words + line.words
+            sure = (last.confidence * len(last.words) + line.confidence * len(line.words)) / len(
+                words
+            )
+            last = Line(words, sure, last.certain + line.certain)
+            continue
+        if last:
+            yield last
+        last = line
+    if last:
+        yield last
+
+
 def page_image(work: Work, page: Page) -> Image:
     """A page as one image: its lines one patch row apart where the budget allows."""
     assert page.image is not None
@@ -159,6 +199,11 @@ def page_image(work: Work, page: Page) -> Image:
     pixels = _rgb(page_for_model(page.image, patch, work.options.soft_tokens))
     height, width = (-pixels.shape[0] % patch, -pixels.shape[1] % patch)
     return Image(np.pad(pixels, ((0, height), (0, width), (0, 0)), constant_values=255), None)
+
+
+def image_cost(work: Work) -> int:
+    """Tokens of one page's picture in a prompt."""
+    return work.options.soft_tokens + 4  # and the marks around it
 
 
 def _rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -205,7 +250,7 @@ def _text(lines: Sequence[Line]) -> str:
     for before, line in zip([None, *lines], lines, strict=False):
         if before is not None:
             clip = line.words[0].span is not None and line.page is None
-            parts.append(" " if clip else "\n" if before.page == line.page else "\n\n")
+            parts.append(" " if clip else "\n" if before.page == line.page else PAGE_BREAK)
         parts.append(line.text)
     return "".join(parts)
 

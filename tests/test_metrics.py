@@ -98,3 +98,17 @@ def test_calibration_error_is_a_share(pairs: list[tuple[float, bool]]) -> None:
     confidences, right = zip(*pairs, strict=True)
     assert 0.0 <= m.calibration_error(confidences, right) <= 1.0
     assert sum(row.n for row in m.reliability(confidences, right)) == len(pairs)
+
+
+def test_a_fitted_calibration_is_monotone_and_lowers_the_error() -> None:
+    generator = np.random.default_rng(3)
+    raw = generator.random(4000)
+    right = (generator.random(4000) < raw**3).tolist()
+    points = m.fit_calibration(raw.tolist(), right)
+    xs, ys = zip(*points, strict=True)
+    assert list(xs) == sorted(xs) and list(ys) == sorted(ys)
+    fresh = generator.random(4000)
+    truth = (generator.random(4000) < fresh**3).tolist()
+    fitted = np.interp(fresh, xs, ys).tolist()
+    assert m.calibration_error(fitted, truth) < 0.05 < m.calibration_error(fresh.tolist(), truth)
+    assert m.fit_calibration([0.4], [True]) == ((0.4, 1.0),)

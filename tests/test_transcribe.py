@@ -8,6 +8,7 @@ from PIL import Image as Picture
 from PIL import ImageDraw, ImageFont
 
 from model_onnx.prompt import Audio, Image
+from pipelines.clean import SUBTASK as CLEAN
 from pipelines.clips import Clip
 from pipelines.cues import Cue
 from pipelines.extract import subtask as extract_subtask
@@ -159,3 +160,53 @@ def test_text_files_are_their_own_transcript() -> None:
     record = run(engine, TRANSCRIBE, Item(SOURCE, cues=(Cue("a b\nc"), Cue("d", (1.0, 2.0)))))
     assert engine.asked == []
     assert record.output.text == "a b\nc d"
+
+
+def test_recognised_words_come_with_their_page_where_the_model_takes_both() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": ["string", "null"]}}}
+    guessed = item(page(1, "of tesseract", "tesseract"))
+    cases: list[tuple[dict[str, Any], Options, int]] = [
+        ({}, Options(), 1),
+        ({"images_with_text": False}, Options(), 0),
+        ({}, Options(recognised="read"), 0),
+    ]
+    for habits, options, media in cases:
+        engine = FakeEngine(lambda asked: '{"a":null}' if asked.text else "read", habits=habits)
+        run(engine, extract_subtask(schema), guessed, options=options)
+        assert len(engine.asked[-1].media) == media
+        again = options.recognised == "read"
+        assert engine.asked[-1].text == ("read\nread\nread" if again else "of tesseract")
+
+
+def test_a_page_is_cleaned_beside_its_picture() -> None:
+    engine = FakeEngine(lambda asked: asked.text.replace("tbe", "the"))
+    scanned = item(page(1, "tbe cat", "tesseract"), page(2, "tbe dog", "layer", image=None))
+    record = run(engine, CLEAN, scanned)
+    assert record.output.text == "the cat\n\nthe dog"
+    assert [len(asked.media) for asked in engine.asked] == [1, 0]
+    assert [edit.line for edit in record.output.edits] == [0, 2]
+    engine = FakeEngine(lambda asked: asked.text, habits={"images_with_text": False})
+    run(engine, CLEAN, scanned)
+    assert [len(asked.media) for asked in engine.asked] == [0, 0]
+
+
+def test_a_long_line_is_read_in_pieces_and_joined() -> None:
+    sheet = Picture.new("L", (1400, 100), 255)
+    font = ImageFont.load_default(32)
+    ImageDraw.Draw(sheet).text((20, 30), "A long line of many words " * 3, fill=0, font=font)
+    engine = FakeEngine(lambda asked: f"part{len(engine.asked)}", habits={"strip_patches": 12})
+    record = run(engine, TRANSCRIBE, item(page(image=np.asarray(sheet))))
+    count = len(engine.asked)
+    assert count >= 3
+    assert record.output.text == " ".join(f"part{number}" for number in range(1, count + 1))
+    assert all(asked.media[0].pixels.shape[1] <= 12 * 48 for asked in engine.asked)
+    [box] = [field.grounding.box for field in record.fields.values()]
+    assert box is not None and box[2] - box[0] > 0.7
+
+
+def test_confidences_are_calibrated_as_the_bundle_says() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": ["string", "null"]}}}
+    habits = {"calibration": [[0.0, 0.0], [0.5, 0.2], [1.0, 0.9]]}
+    engine = FakeEngine(lambda asked: Answered('{"a":"c"}', -0.2310490602), habits=habits)
+    record = run(engine, extract_subtask(schema), Item(SOURCE, cues=(Cue("c"),)))
+    assert record.fields["a"].confidence == pytest.approx(0.2, abs=1e-6)
