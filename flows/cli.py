@@ -53,9 +53,15 @@ def run(
     output: Output = None,
     schema: Annotated[
         str | None,
-        typer.Option(help="For extract: a built-in name, MODULE:CLASS, a .py or a .json file."),
+        typer.Option(
+            help="For extract: receipt (the default), invoice, letter, memo, MODULE:CLASS, "
+            "FILE.py, FILE.json."
+        ),
     ] = None,
     labels: Annotated[str, typer.Option(help="For tag: letter,invoice,memo")] = "",
+    several: Annotated[
+        bool, typer.Option("--several", help="For tag: keep every label that fits.")
+    ] = False,
     model: Model = None,
     soft_tokens: Annotated[int, typer.Option(help="Per image: 70, 140, 280, 560 or 1120.")] = 560,
     limit: Annotated[int | None, typer.Option(min=1, help="Documents to compute at most.")] = None,
@@ -87,6 +93,7 @@ def run(
         output=output,
         schema=schema,
         labels=tuple(label.strip() for label in labels.split(",") if label.strip()),
+        several=several,
         model=model,
         soft_tokens=soft_tokens,
         limit=limit,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import io
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
@@ -80,24 +82,28 @@ def find_cuda() -> Finding:
 
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         return Finding("cuda", None, "this onnxruntime is built without it; the CPU is used")
-    for library, what in (("libcuda.so.1", "no NVIDIA driver"), *_cuda_libraries()):
-        try:
-            ctypes.CDLL(library)
-        except OSError:
-            return Finding("cuda", None, f"{what} ({library} does not load); the CPU is used")
+    if not _loads("libcuda.so.1"):
+        return Finding("cuda", None, "no NVIDIA driver; the CPU is used")
+    with redirect_stdout(io.StringIO()):  # it prints what it does not find
+        onnxruntime.preload_dlls()
+    home = Path(onnxruntime.__file__).parent / "capi"
+    for name in ("shared", "cuda"):
+        if not _loads(str(home / f"libonnxruntime_providers_{name}.so")):
+            return Finding(
+                "cuda",
+                False,
+                "there is a driver, but CUDA and cuDNN libraries are missing or of another "
+                "version: pip install 'scanscribe[cuda]'",
+            )
     return Finding("cuda", True, "driver and libraries load")
 
 
-def _cuda_libraries() -> Iterator[tuple[str, str]]:
-    import onnxruntime
-
-    home = Path(onnxruntime.__file__).parent / "capi"
-    provider = home / "libonnxruntime_providers_cuda.so"
-    if hasattr(onnxruntime, "preload_dlls"):
-        onnxruntime.preload_dlls()
-    shared = home / "libonnxruntime_providers_shared.so"
-    yield str(shared), "its libraries are missing: pip install 'scanscribe[cuda]'"
-    yield str(provider), "CUDA or cuDNN libraries are missing: pip install 'scanscribe[cuda]'"
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 def find_tesseract() -> Finding:

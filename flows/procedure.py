@@ -29,13 +29,14 @@ from pipelines.transcribe import SUBTASK as TRANSCRIBE
 
 PLAIN = {"clean": CLEAN, "transcribe": TRANSCRIBE, "repair": REPAIR}
 DEFAULT_SCHEMA = "receipt"
+SOFT_TOKENS = (70, 140, 280, 560, 1120)
 
 _CHARACTERS_PER_TOKEN = 3.0  # estimates only
 _AUDIO_TOKENS_PER_SECOND = 25
 
 
 def make_subtask(
-    name: str, *, schema: str | None = None, labels: tuple[str, ...] = ()
+    name: str, *, schema: str | None = None, labels: tuple[str, ...] = (), several: bool = False
 ) -> tuple[Subtask, str]:
     """(subtask, what decides its output as text). name: one of ours, or `module:NAME`.
 
@@ -43,12 +44,12 @@ def make_subtask(
     """
     if schema and name != "extract":
         raise ConfigError(f"got --schema for {name}, expected it for extract only")
-    if labels and name != "tag":
-        raise ConfigError(f"got --labels for {name}, expected them for tag only")
+    if (labels or several) and name != "tag":
+        raise ConfigError(f"got --labels or --several for {name}, expected them for tag only")
     if name == "extract":
         return _extract(schema or DEFAULT_SCHEMA)
     if name == "tag":
-        return tag_subtask(labels), json.dumps(labels)
+        return tag_subtask(labels, several=several), json.dumps([labels, several])
     made = PLAIN.get(name) or _import_subtask(name)
     return made, json.dumps(made.output.model_json_schema(), sort_keys=True)
 
@@ -84,11 +85,14 @@ def bind(
     *,
     schema: str | None = None,
     labels: tuple[str, ...] = (),
+    several: bool = False,
     soft_tokens: int = 560,
     parsers: int = 2,
 ) -> Procedure:
     """Everything but the engine. parsers: child processes; `Procedure.abandon` ends them."""
-    made, decides = make_subtask(name, schema=schema, labels=labels)
+    if soft_tokens not in SOFT_TOKENS:
+        raise ConfigError(f"got --soft-tokens {soft_tokens}, expected one of {SOFT_TOKENS}")
+    made, decides = make_subtask(name, schema=schema, labels=labels, several=several)
     # No time limit: it would count the wait for the other documents of a batch.
     options = Options(soft_tokens=soft_tokens, time_limit=None)
     parser = Parser(workers=parsers)

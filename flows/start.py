@@ -40,6 +40,7 @@ class Settings:
     output: Path | None = None
     schema: str | None = None
     labels: tuple[str, ...] = ()
+    several: bool = False
     model: Path | None = None
     soft_tokens: int = 560
     limit: int | None = None
@@ -92,6 +93,7 @@ def prepare(settings: Settings) -> tuple[Bundle, Procedure, list[Entry]]:
         bundle,
         schema=settings.schema,
         labels=settings.labels,
+        several=settings.several,
         soft_tokens=settings.soft_tokens,
         parsers=AHEAD,
     )

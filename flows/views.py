@@ -39,7 +39,7 @@ def manifest_row(row: Row) -> dict[str, Any]:
         "status": row.status,
         "reason": row.reason,
         "message": row.message,
-        "record": record_id(row) if row.key else None,
+        "id": record_id(row) if row.key else None,
         "sha256": row.sha256,
         "bytes": row.bytes,
     }

@@ -33,8 +33,33 @@ def test_exactly_one_onnxruntime() -> None:
 def test_what_is_optional_is_never_bad(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     assert doctor.find_tesseract().good is None
-    assert doctor.find_cuda().good in (True, None)
     assert "scanscribe[parquet]" in doctor.find_extra("no_such_module", "parquet").text
+
+
+@pytest.mark.parametrize(
+    ("there", "good", "words"),
+    [
+        ((), None, "no NVIDIA driver"),
+        (("libcuda.so.1",), False, "scanscribe[cuda]"),
+        (("libcuda.so.1", "shared.so", "cuda.so"), True, "libraries load"),
+    ],
+)
+def test_cuda_is_there_or_not_and_why(
+    there: tuple[str, ...],
+    good: bool | None,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import onnxruntime
+
+    monkeypatch.setattr(doctor, "_loads", lambda library: library.endswith(there))
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("noise"), raising=False)
+    finding = doctor.find_cuda()
+    assert finding.good is good and words in finding.text and not capsys.readouterr().out
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    assert "built without" in doctor.find_cuda().text
 
 
 def test_a_program_that_does_not_start_is_bad(

@@ -82,7 +82,7 @@ def test_a_folder_becomes_records_and_an_account(
     assert first["output"] == {"text": "ONE\nTWO"} and first["source"]["path"] == "a.txt"
     assert second["status"] == "review" and first["id"] != second["id"]
     rows = {row["path"]: row for row in lines(output / MANIFEST)}
-    assert rows["a.txt"]["record"] == first["id"] and rows["a.txt"]["bytes"] == 7
+    assert rows["a.txt"]["id"] == first["id"] and rows["a.txt"]["bytes"] == 7
     assert all(
         row["message"] for row in rows.values() if row["status"] in ("failed", "unsupported")
     )

@@ -35,11 +35,11 @@ def test_views_are_in_input_order_and_name_each_input(tmp_path: Path) -> None:
         "status": "ok",
         "reason": "",
         "message": "",
-        "record": ids["a"],
+        "id": ids["a"],
         "sha256": "5" * 64,
         "bytes": 7,
     }
-    assert rows[2]["path"] == "c" and rows[2]["status"] == "pending" and not rows[2]["record"]
+    assert rows[2]["path"] == "c" and rows[2]["status"] == "pending" and not rows[2]["id"]
 
 
 def read(path: Path) -> list[str]:
