@@ -32,9 +32,10 @@ from model_onnx.constrain import JsonSchema
 from model_onnx.errors import InputError
 from model_onnx.prompt import Part
 from pipelines.evidence import Index, Line, digest, joined, runs
+from pipelines.grounding import Aligner
 from pipelines.items import Item
 from pipelines.pointing import Parsed, pointing, resolve
-from pipelines.records import Check, FieldValue, Grounding
+from pipelines.records import Check, FieldValue
 from pipelines.spans import join_path, value_spans
 from pipelines.subtask import Answer, Ask, Reply, Subtask, Work
 from pipelines.transcribe import image_cost, page_image, read_evidence
@@ -110,6 +111,10 @@ class _Window:
     @cached_property
     def index(self) -> Index:
         return Index(self.lines)
+
+    @cached_property
+    def aligner(self) -> Aligner:
+        return Aligner([word for line in self.lines for word in line.words])
 
 
 @dataclass(frozen=True)
@@ -235,7 +240,7 @@ def _field(leaf: _Leaf, work: Work) -> FieldValue:
     return FieldValue(
         value=leaf.value,
         confidence=work.calibrated(leaf.confidence * certain),
-        grounding=place.grounding if place else Grounding(status="none"),
+        grounding=place.grounding if place else leaf.window.aligner.find(leaf.value),
     )
 
 

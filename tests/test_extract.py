@@ -13,7 +13,7 @@ from model_onnx.constrain import JsonSchema
 from pipelines.cues import Cue
 from pipelines.extract import describe, instruction, subtask
 from pipelines.items import Item
-from pipelines.records import Record, Source, Word
+from pipelines.records import Check, Record, Source, Word
 from pipelines.subtask import Options, run
 from tests.fakes import Answered, Asked, FakeEngine, field_names
 
@@ -263,3 +263,28 @@ def test_an_answer_that_loops_is_left_out() -> None:
     record = windows(FakeEngine(respond), pages_item("A #1", "B #2"), 5)
     assert record.output.number == "#1"
     assert (record.status, record.reason) == ("review", "loop")
+
+
+def test_free_values_are_aligned_afterwards() -> None:
+    schema = {
+        "type": "object",
+        "properties": {
+            "place": {"type": "string", "verbatim": False},
+            "count": {"type": "integer", "verbatim": False},
+        },
+    }
+    item = text_item("THE TRADING COMPANY OF ACME, 12 ROWS")
+    respond = say(place="the trading company of acne", count=12)
+    record = run(FakeEngine(respond), subtask(schema), item)
+    assert record.fields["place"].grounding.status == "fuzzy"
+    assert record.fields["count"].grounding.status == "exact"
+    assert record.status == "ok"
+
+
+def test_checks_of_the_user_are_run() -> None:
+    def positive(output: Receipt, item: Item) -> Check:
+        return Check(name="positive", passed=(output.total or 0) > 100, reason="too little")
+
+    checked = subtask(Receipt, checks=(positive,))
+    record = run(FakeEngine(say(company=None, date=None, total="RM12.50")), checked, text_item())
+    assert (record.status, record.reason) == ("review", "positive")
