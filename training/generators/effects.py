@@ -66,17 +66,19 @@ def warp(
     return np.asarray(moved), mapping
 
 
-def soften(source: Source, mask: Image.Image) -> Image.Image:
-    """Blur of the lens, or of a scan with too few dots."""
+def soften(source: Source, mask: Image.Image, coarsest: float) -> Image.Image:
+    """Blur of the lens, or of a scan with up to `coarsest` times too few dots."""
     draw = source.random.random()
-    if draw < 0.4:
+    if draw < 0.3:
         return mask
-    if draw < 0.65:
+    if draw < 0.45:
         return mask.filter(ImageFilter.BoxBlur(0.3 + source.random.random()))
-    factor = 1.2 + source.random.random() * 1.1
+    factor = 1.2 + source.random.random() * (coarsest - 1.2)
     small = (max(8, int(mask.width / factor)), max(8, int(mask.height / factor)))
-    shrunk = mask.resize(small, Image.Resampling.BILINEAR)
-    return shrunk.resize(mask.size, Image.Resampling.BILINEAR)
+    shrunk = mask.resize(small, source.pick((Image.Resampling.BILINEAR, Image.Resampling.BOX)))
+    return shrunk.resize(
+        mask.size, source.pick((Image.Resampling.BILINEAR, Image.Resampling.BICUBIC))
+    )
 
 
 def thicken(source: Source, mask: Image.Image) -> Image.Image:
@@ -139,16 +141,18 @@ def press_stamp(source: Source, ink: np.ndarray) -> np.ndarray:
     return ink
 
 
-def develop(source: Source, ink: np.ndarray, *, stamps: float = 0.0) -> np.ndarray:
+def develop(
+    source: Source, ink: np.ndarray, *, stamps: float = 0.0, coarsest: float = 1.9
+) -> np.ndarray:
     """Ink -> grey scan, uint8 [H, W]; `stamps` is the probability of a rubber stamp."""
-    mask = soften(source, thicken(source, Image.fromarray(ink)))
+    mask = soften(source, thicken(source, Image.fromarray(ink)), coarsest)
     if source.chance(0.25):
         mask = Image.fromarray(thermal(source, np.asarray(mask)))
     if source.chance(stamps):
         mask = Image.fromarray(press_stamp(source, np.asarray(mask)))
     paper = 255 - source.between(0, source.pick((10, 30, 90)))
     dark = min(source.between(0, source.pick((40, 90, 130))), paper - 70)
-    if source.chance(0.03):
+    if source.chance(0.02):
         paper, dark = dark // 2, max(paper, 200)  # white on black
     table = [paper + (dark - paper) * level // 255 for level in range(256)]
     pixels = np.asarray(mask.point(table))

@@ -12,9 +12,10 @@ ImageSample = tuple[str, str, Picture]  # instruction, answer, picture
 
 def read_line(source: Source) -> ImageSample:
     """One to three lines, half of them random strings, digits and prices."""
-    count = source.pick((1, 1, 1, 2, 3))
+    count = source.pick((1, 1, 1, 1, 2, 3))
     lines = [strip_line(source) for _ in range(count)]
-    return prompts.PAGE, "\n".join(lines), render.line_strip(source, lines)
+    drawn, picture = render.line_strip(source, lines)
+    return prompts.PAGE, "\n".join(drawn), picture
 
 
 def strip_line(source: Source) -> str:

@@ -46,6 +46,12 @@ class Pen:
     def width(self, text: str) -> float:
         return float(self.widths(text).sum())
 
+    def ink(self, text: str) -> tuple[int, int]:
+        """Where its ink begins and ends, in pixels below the base line."""
+        glyphs = [fonts.glyph(self.path, self.size, self.stretch, character) for character in text]
+        edges = [(down, down + ink.shape[0]) for ink, _, down in glyphs if ink.size]
+        return min(edge[0] for edge in edges), max(edge[1] for edge in edges)
+
     def fitted(self, longest: float, room: float) -> Pen:
         """The pen made smaller where the longest line, so many pixels wide, has less room."""
         if longest <= room:
@@ -140,29 +146,57 @@ def choose_pen(source: Source, smallest: int, largest: int, typewriter: float) -
     return Pen(fonts.choose(source, typewriter), size, stretch=stretch)
 
 
-def line_strip(source: Source, lines: list[str], *, most_columns: int = 24) -> Picture:
-    """Lines cut out of a page, each in a row of its own; too long ones get a smaller size."""
+def line_strip(
+    source: Source, lines: list[str], *, most_columns: int = 24
+) -> tuple[list[str], Picture]:
+    """Lines cut out of a page, each in a row of its own, and what of them is in the picture.
+
+    Most are scaled as the pipeline does it: the ink of every line 36 pixels high, and a line that
+    is too long for the picture cut off between two words. The others keep one size for all lines.
+    """
     room = most_columns * PATCH - 20
     pen = choose_pen(source, 26, 43, 0.45)
-    pen = pen.fitted(max(pen.width(line) for line in lines), room)
-    longest = max(pen.width(line) for line in lines)
-    margin = source.between(2, source.pick((10, 60)))
-    sheet = Sheet(
-        round_up(longest + margin + source.between(2, 30), most_columns * PATCH), PATCH * len(lines)
-    )
+    if source.chance(0.7):
+        pens = [scaled_to_ink(source, pen, line) for line in lines]
+        lines = [cut_off(line, own, room) for line, own in zip(lines, pens, strict=True)]
+        jitter, margin = 2, source.between(3, 8)
+    else:
+        pens = [pen.fitted(max(pen.width(line) for line in lines), room)] * len(lines)
+        jitter, margin = 4, source.between(2, source.pick((10, 60)))
+    widths = [own.width(line) for line, own in zip(lines, pens, strict=True)]
+    wanted = max(widths) + margin + source.between(2, 30)
+    sheet = Sheet(round_up(wanted, most_columns * PATCH), PATCH * len(lines))
     slope = (source.random.random() * 2 - 1) * min(0.026, 5 / sheet.width)
-    pen = replace(pen, slope=slope)
-    for row, line in enumerate(lines):
-        middle = PATCH * (row + 0.5) + source.between(-4, 4) - slope * sheet.width / 2
-        left = max(2.0, min(margin + source.between(0, 8), sheet.width - longest - 2))
-        sheet.write(line, left, middle, pen)
-        if source.chance(0.12):
+    for row, (line, own) in enumerate(zip(lines, pens, strict=True)):
+        middle = PATCH * (row + 0.5) + source.between(-jitter, jitter) - slope * sheet.width / 2
+        if jitter == 2:
+            top, bottom = own.ink(line)
+            middle -= (top + bottom) / 2 + own.size * CAPITAL
+        left = max(2.0, min(margin + source.between(0, 6), sheet.width - widths[row] - 2))
+        sheet.write(line, left, middle, replace(own, slope=slope))
+        if source.chance(0.1):
             edge = PATCH * row + source.pick((0, 1, PATCH - 3, PATCH - 2))
             thick, ink = source.between(1, 2), source.between(90, 255)
             sheet.rule(left, sheet.width, edge, thick, 0.0, ink)
-        if source.chance(0.3):
-            cut_neighbour(source, sheet, row, pen)
-    return finish(source, sheet, slanted=True)
+        if source.chance(0.25):
+            cut_neighbour(source, sheet, row, own)
+    return lines, finish(source, sheet, strip=True)
+
+
+def scaled_to_ink(source: Source, pen: Pen, line: str) -> Pen:
+    """The pen at the size that makes the line's ink 3/4 of a patch high, more or less."""
+    known = replace(pen, size=40)
+    top, bottom = known.ink(line)
+    height = max(bottom - top, 20)  # dashes and points are not blown up
+    wanted = 0.75 * PATCH * (0.86 + 0.2 * source.random.random())
+    return replace(pen, size=max(20, even(40 * wanted / height + 1)))
+
+
+def cut_off(line: str, pen: Pen, room: float) -> str:
+    """The words of the line that have room; at least one, cut if need be."""
+    while pen.width(line) > room:
+        line = line.rpartition(" ")[0] or line[:-1]
+    return line.rstrip()
 
 
 def cut_neighbour(source: Source, sheet: Sheet, row: int, pen: Pen) -> None:
@@ -175,14 +209,17 @@ def cut_neighbour(source: Source, sheet: Sheet, row: int, pen: Pen) -> None:
     put_glyphs(sheet.ink[row * PATCH : (row + 1) * PATCH], text, starts, middle, pen)
 
 
-def finish(source: Source, sheet: Sheet, *, slanted: bool = False, stamps: float = 0.0) -> Picture:
+def finish(source: Source, sheet: Sheet, *, strip: bool = False, stamps: float = 0.0) -> Picture:
     """Warp some sheets for real (others only have sloping lines) and develop."""
     mapping, ink = None, sheet.ink
     if source.chance(0.22):
         degrees = (source.random.random() * 2 - 1) * min(1.5, 240 / sheet.width)
-        slant = source.pick((0.0, 0.1, -0.15, -0.25)) if slanted and sheet.height == PATCH else 0.0
+        slant = source.pick((0.0, 0.1, -0.15, -0.25)) if strip and sheet.height == PATCH else 0.0
         ink, mapping = effects.warp(ink, degrees, slant, 1.0 - 0.15 * source.random.random())
-    return Picture(effects.develop(source, ink, stamps=stamps), sheet.patch_text(mapping))
+    return Picture(
+        effects.develop(source, ink, stamps=stamps, coarsest=2.8 if strip else 1.9),
+        sheet.patch_text(mapping),
+    )
 
 
 def page(source: Source, document: Document) -> Picture | None:
