@@ -23,8 +23,9 @@ from pipelines.items import Item
 from pipelines.labelled import Row, read_set
 from pipelines.metrics import Interval
 from pipelines.opening import Opener
+from pipelines.options import Options
 from pipelines.records import FieldValue, Grounding, ModelInfo, Record, Source
-from pipelines.subtask import Options, run
+from pipelines.subtask import Model, run
 from pipelines.transcribe import SUBTASK as TRANSCRIBE
 
 README = RESULTS.parents[1] / "README.md"
@@ -32,7 +33,7 @@ START, END = "<!-- table:accuracy -->", "<!-- /table -->"
 SLOTS = 8
 
 Make = Callable[[Path, Path, int | None], Path]  # (data, out, limit) -> the set
-Lines = Callable[[Engine, Item], list[str]]  # the evidence that the rules read
+Lines = Callable[[Model, Item], list[str]]  # the evidence that the rules read
 
 
 @dataclass(frozen=True)
@@ -61,13 +62,13 @@ def _generated(task: str) -> Make:
     return lambda data, out, limit: sets.generated(task, out, limit or 200)
 
 
-def own_lines(engine: Engine, item: Item) -> list[str]:
+def own_lines(engine: Model, item: Item) -> list[str]:
     """The words that came with the item."""
     lines = [line.text for line in item.text_lines]
     return lines + [line for page in item.pages for line in page.text.split("\n") if line.strip()]
 
 
-def read_lines(engine: Engine, item: Item) -> list[str]:
+def read_lines(engine: Model, item: Item) -> list[str]:
     """What the model itself reads."""
     record = run(engine, TRANSCRIBE, item, options=Options(time_limit=None))
     return record.output.text.split("\n") if record.output is not None else []

@@ -20,14 +20,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pipelines.folder import run_folder
     from pipelines.library import clean, extract, repair, tag, transcribe
+    from pipelines.options import Options
     from pipelines.records import Check, FieldValue, Grounding, Record, Source, Word
-    from pipelines.subtask import Options, Subtask
+    from pipelines.subtask import Subtask
     from pipelines.values import Locale
 
 _HOMES = {
     **dict.fromkeys(("clean", "extract", "repair", "tag", "transcribe"), "library"),
     **dict.fromkeys(("Check", "FieldValue", "Grounding", "Record", "Source", "Word"), "records"),
-    **dict.fromkeys(("Options", "Subtask"), "subtask"),
+    "Options": "options",
+    "Subtask": "subtask",
     "Locale": "values",
     "run_folder": "folder",
 }

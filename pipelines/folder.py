@@ -10,8 +10,9 @@ from model_onnx.errors import InputError, UsageError
 from pipelines.items import Item
 from pipelines.library import shared_engine
 from pipelines.opening import Opener, source_of
+from pipelines.options import Options
 from pipelines.records import Record
-from pipelines.subtask import Model, Options, Subtask, run, unread
+from pipelines.subtask import Model, Subtask, run, unread
 
 
 def run_folder(

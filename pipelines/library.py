@@ -19,10 +19,11 @@ from model_onnx.errors import InputError
 from pipelines.clean import SUBTASK as CLEAN
 from pipelines.extract import subtask as extract_subtask
 from pipelines.opening import Opener, source_of
+from pipelines.options import Options
 from pipelines.records import Record
 from pipelines.repair import SUBTASK as REPAIR
 from pipelines.schemas import load_schema
-from pipelines.subtask import Model, Options, Subtask, run, unread
+from pipelines.subtask import Model, Subtask, run, unread
 from pipelines.tag import subtask as tag_subtask
 from pipelines.transcribe import SUBTASK as TRANSCRIBE
 

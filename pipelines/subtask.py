@@ -31,9 +31,10 @@ from model_onnx.constrain import Constraint, FreeText
 from model_onnx.errors import InputError, RequestError
 from model_onnx.prompt import Part, PromptRenderer, Turn
 from pipelines.items import Item
+from pipelines.options import Habits
+from pipelines.options import Options as Options
 from pipelines.records import Check, FieldValue, ModelInfo, Record, Source, Status, Timing
 from pipelines.spans import TokenMap
-from pipelines.values import Locale
 
 if TYPE_CHECKING:  # importing a subtask for its prompt does not load the runtime
     from model_onnx.sequence import Request, Result
@@ -51,60 +52,6 @@ class Model(Protocol):
     @property
     def provider(self) -> str: ...
     def submit(self, request: Request) -> Future[Result]: ...
-
-
-@dataclass(frozen=True)
-class Options:
-    """How items are processed. Every one but time_limit may change the result.
-
-    minimum_confidence: a value below it makes the record `review`, 0..1;
-    soft_tokens: budget of one image in the 12B's sizes (70, 140, 280, 560, 1120);
-    context_tokens: prompt and answer of one request together (None: what the bundle was made for);
-    new_tokens: the answer's budget; time_limit: seconds a request may take;
-    reading: how pixels without words are read: line strips first, or the page as one image (None:
-    what the bundle was made for);
-    recognised: whether words from character recognition are used, or read again from the pixels;
-    locale: how dates and numbers are parsed.
-    """
-
-    minimum_confidence: float = 0.5
-    soft_tokens: int = 560
-    context_tokens: int | None = None
-    new_tokens: int = 1024
-    time_limit: float | None = 600.0
-    reading: Literal["strips", "page"] | None = None
-    recognised: Literal["use", "read"] = "use"
-    locale: Locale = field(default_factory=Locale)
-
-
-@dataclass(frozen=True)
-class Habits:
-    """What the model of a bundle was made for: `pipeline` in its generation_config.json.
-
-    evidence_characters: longer evidence is cut to a digest (None: never);
-    fields_per_request: top-level fields asked for at once (None: all);
-    block_lines: most lines of a text that is corrected at once;
-    tag_characters: how much of a text decides its label;
-    strip_patches: the widest strip of a line;
-    images_with_text: whether a page's picture helps beside its words;
-    calibration: (raw, calibrated) points of the confidences of fields, interpolated.
-    """
-
-    context_tokens: int
-    reading: Literal["strips", "page"] = "strips"
-    evidence_characters: int | None = None
-    fields_per_request: int | None = None
-    block_lines: int | None = None
-    tag_characters: int | None = None
-    strip_patches: int = 24
-    images_with_text: bool = True
-    calibration: tuple[tuple[float, float], ...] = ()
-
-    @classmethod
-    def of(cls, bundle: Bundle) -> Habits:
-        stated = dict(bundle.generation_config.get("pipeline") or {})
-        stated.setdefault("context_tokens", min(bundle.config.max_positions, 32768))
-        return cls(**stated)
 
 
 @dataclass(frozen=True, eq=False)

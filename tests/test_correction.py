@@ -8,10 +8,11 @@ from pipelines.clean import SUBTASK as CLEAN
 from pipelines.clean import instruction as clean_instruction
 from pipelines.cues import Cue
 from pipelines.items import Item
+from pipelines.options import Options
 from pipelines.records import Record, Source
 from pipelines.repair import SUBTASK as REPAIR
 from pipelines.repair import instruction as repair_instruction
-from pipelines.subtask import Options, run
+from pipelines.subtask import run
 from tests.fakes import Answered, Asked, FakeEngine, Respond
 
 SOURCE = Source(path="a.txt", sha256="0" * 64, kind="text")

@@ -13,8 +13,9 @@ from model_onnx.constrain import JsonSchema
 from pipelines.cues import Cue
 from pipelines.extract import describe, instruction, subtask
 from pipelines.items import Item
+from pipelines.options import Options
 from pipelines.records import Check, Record, Source, Word
-from pipelines.subtask import Options, run
+from pipelines.subtask import run
 from tests.fakes import Answered, Asked, FakeEngine, field_names
 
 

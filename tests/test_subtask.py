@@ -10,8 +10,9 @@ from pydantic import BaseModel
 from model_onnx.errors import EngineClosedError, InputError, RequestError
 from pipelines.cues import Cue
 from pipelines.items import Item
+from pipelines.options import Habits, Options
 from pipelines.records import Check, FieldValue, Grounding, Source
-from pipelines.subtask import Answer, Ask, Habits, Options, Subtask, Work, loops, run
+from pipelines.subtask import Answer, Ask, Subtask, Work, loops, run
 from tests.fakes import Answered, FakeEngine
 
 

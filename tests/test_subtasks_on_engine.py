@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,10 +14,11 @@ from pipelines.cues import Cue
 from pipelines.extract import subtask as extract_subtask
 from pipelines.guard import protected_words
 from pipelines.items import Item
+from pipelines.options import Options
 from pipelines.pages import Page
 from pipelines.records import Source
 from pipelines.schemas import load_schema
-from pipelines.subtask import Options, run
+from pipelines.subtask import run
 from pipelines.tag import subtask as tag_subtask
 from pipelines.transcribe import SUBTASK as TRANSCRIBE
 from tests.tiny import tiny_bundle
@@ -45,7 +45,9 @@ def text_item(text: str) -> Item:
 
 def test_every_value_is_a_run_of_the_hostile_text(engine: Engine) -> None:
     schema = load_schema("receipt")
-    record = run(engine, extract_subtask(schema), text_item(HOSTILE), options=Options(new_tokens=200))
+    record = run(
+        engine, extract_subtask(schema), text_item(HOSTILE), options=Options(new_tokens=200)
+    )
     evidence = " ".join(HOSTILE.split())
     assert set(record.fields) == {"company", "date", "address", "total"}
     for field in record.fields.values():
@@ -78,7 +80,7 @@ def test_pixels_and_sound_go_through(engine: Engine) -> None:
     ImageDraw.Draw(sheet).text((20, 40), "TOTAL 12.50", fill=0, font=font)
     page = Page(1, np.asarray(sheet), (), "", "none")
     for reading in ("strips", "page"):
-        options = Options(reading=reading, soft_tokens=70, new_tokens=40)  # type: ignore[arg-type]
+        options = Options(reading=reading, soft_tokens=70, new_tokens=40)
         record = run(engine, TRANSCRIBE, Item(SOURCE, pages=(page,)), options=options)
         assert record.status in ("ok", "review", "truncated", "failed")
         assert record.timing.prompt_tokens > 20

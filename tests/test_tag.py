@@ -5,8 +5,9 @@ import pytest
 from model_onnx.errors import ConfigError
 from pipelines.cues import Cue
 from pipelines.items import Item
+from pipelines.options import Options
 from pipelines.records import Record, Source
-from pipelines.subtask import Options, Subtask, run
+from pipelines.subtask import Subtask, run
 from pipelines.tag import subtask as tag_subtask
 from tests.fakes import Answered, FakeEngine
 

@@ -13,9 +13,10 @@ from pipelines.clips import Clip
 from pipelines.cues import Cue
 from pipelines.extract import subtask as extract_subtask
 from pipelines.items import Item
+from pipelines.options import Options
 from pipelines.pages import Page, TextSource
 from pipelines.records import Source, Word
-from pipelines.subtask import Options, run
+from pipelines.subtask import run
 from pipelines.transcribe import SUBTASK as TRANSCRIBE
 from pipelines.transcribe import instruction as transcribe_instruction
 from tests.fakes import Answered, Asked, FakeEngine
