@@ -181,7 +181,7 @@ def line_strips(image: NDArray[np.uint8], patch: int = 48) -> list[Strip]:
 def _cut(
     grey: NDArray[np.uint8], line: TextLine, patch: int, usual: float, paper: int
 ) -> NDArray[np.uint8]:
-    height = max(line.bottom - line.top, 0.7 * usual)
+    height = max(line.bottom - line.top, 0.85 * usual)
     scale = 0.75 * patch / height
     x0, _, x1, _ = line.box
     left = x0 - 0.1 * patch / scale

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from model_onnx.errors import InputError
 
@@ -77,12 +78,16 @@ def _decode(image: Image.Image, pixels: int, source_pixels: int) -> NDArray[np.u
     small = (max(1, int(image.width * scale)), max(1, int(image.height * scale)))
     if scale < 1.0:
         image.draft(None, small)  # JPEG decodes at a half, a quarter or an eighth
-    image.load()
     orientation = image.getexif().get(_ORIENTATION, 1)
-    plain = _flatten(image)
+    plain = isinstance(image, TiffImageFile) and image.tile[0].codec_name != "libtiff"
+    if plain and orientation in (5, 6, 7, 8):
+        image._size = image.size[::-1]  # Pillow 13 decodes unpacked pixels at the turned size
+    image.load()
+    orientation = image.getexif().get(_ORIENTATION, 1)  # TIFF is turned by Pillow, and says so
+    flat = _flatten(image)
     if scale < 1.0:
-        plain = plain.resize(small, Image.Resampling.LANCZOS, reducing_gap=2.0)
-    upright = np.asarray(plain)
+        flat = flat.resize(small, Image.Resampling.LANCZOS, reducing_gap=2.0)
+    upright = np.asarray(flat)
     if turn := _UPRIGHT.get(orientation):
         upright = turn(upright)
     return grey_if_grey(np.ascontiguousarray(upright))

@@ -20,7 +20,8 @@ def tone(seconds: float, rate: int = 16_000) -> NDArray[np.float32]:
     """A voice-like buzz: harmonics of 150 Hz."""
     time = np.arange(round(seconds * rate)) / rate
     parts = [np.sin(time * 2 * np.pi * 150 * n) / n for n in range(1, 5)]
-    return (np.stack(parts).sum(axis=0) / 4).astype(np.float32)
+    buzz: NDArray[np.float32] = (np.stack(parts).sum(axis=0) / 4).astype(np.float32)
+    return buzz
 
 
 def rest(seconds: float, rate: int = 16_000) -> NDArray[np.float32]:
