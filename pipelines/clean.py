@@ -19,7 +19,7 @@ from rapidfuzz.distance import Levenshtein
 
 from pipelines.correction import Corrected, Correction, checks, correct
 from pipelines.evidence import Line, joined
-from pipelines.guard import Edit, Policy, Refusal
+from pipelines.guard import Edit, Piece, Policy, Refusal
 from pipelines.items import Item
 from pipelines.records import FieldValue, Grounding
 from pipelines.subtask import Answer, Subtask, Work
@@ -33,18 +33,18 @@ def instruction() -> str:
     return "Correct the OCR errors in this text. Change nothing else."
 
 
-def _judge(before: list[str], after: list[str]) -> Refusal:
+def _judge(piece: Piece) -> Refusal:
     """A correction changes some letters of a word; it neither adds nor drops words."""
+    before = [word for word in piece.before if any(map(str.isalnum, word))]  # specks may go
+    after = [word for word in piece.after if any(map(str.isalnum, word))]
+    if not after or not before:
+        return "dropped" if before else "added" if after else ""
     one, two = "".join(before), "".join(after)
-    if not any(map(str.isalnum, two)):  # specks may go, words may not
-        return "dropped" if any(map(str.isalnum, one)) else ""
-    if not any(map(str.isalnum, one)):
-        return "added"
     cap = max(2, 0.6 * len(one)) if len(before) == len(after) else 0.34 * len(one)
     return "edit_cap" if Levenshtein.distance(one, two) > cap else ""
 
 
-POLICY = Policy(judge=_judge, may_lose=lambda words: False, total_cap=0.4, keep_lines=True)
+POLICY = Policy(judge=_judge, may_lose=lambda piece: False, total_cap=0.4, keep_lines=True)
 
 
 def answer(work: Work, item: Item) -> Answer:

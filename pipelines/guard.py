@@ -1,8 +1,8 @@
 """The guard of `clean` and `repair`: which of a model's edits are applied to a text.
 
-Knows no model. The two texts are aligned by characters and cut where both have white space; each
-piece that differs is one Edit, which is applied or refused. A refused edit leaves the original
-words and is reported. Refused are edits that
+Knows no model. The two texts are aligned and cut into pieces at white space; each piece that
+differs is one Edit, which is applied or refused. A refused edit leaves the original words and is
+reported. Refused are edits that
 
 - change, drop or add a protected word: digits, amounts, dates, times, identifiers (`protected`);
 - the subtask's `Policy.judge` refuses: too much rewritten, words from nowhere, words dropped;
@@ -41,19 +41,29 @@ class Edit(BaseModel):
 
 
 @dataclass(frozen=True)
+class Piece:
+    """Words of both texts, and the original words that stand around (one on each side, or "")."""
+
+    before: list[str]
+    after: list[str]
+    around: tuple[str, str]
+
+
+@dataclass(frozen=True)
 class Policy:
     """What an edit may do.
 
-    judge: (words before, words after) -> refusal, for pieces whose protected words agree;
-    may_lose: whether protected words among these words may vanish (never change);
-    total_cap: share of the text's characters that may change, over it every edit is refused;
-    keep_lines: line breaks are content.
+    judge: a piece whose protected words agree -> refusal; may_lose: whether protected words of a
+    piece may vanish (they never change); key: what words are aligned by (None: the texts are
+    aligned by characters, for wrong letters and lost spaces); keep_lines: line breaks are content;
+    total_cap: share of the text's characters that may change, over it every edit is refused.
     """
 
-    judge: Callable[[list[str], list[str]], Refusal]
-    may_lose: Callable[[list[str]], bool]
+    judge: Callable[[Piece], Refusal]
+    may_lose: Callable[[Piece], bool]
     total_cap: float
     keep_lines: bool
+    key: Callable[[str], str] | None = None
 
 
 @dataclass(frozen=True)
@@ -94,22 +104,27 @@ def guard(
 
     sure: whether the model was sure of after[start:end].
     """
-    parts: list[str] = []
+    parts: list[str] = [before[: len(before) - len(before.lstrip())]]
     edits: list[Edit] = []
     line = at = 0
-    for old, new in _pieces(before, after):
+    pieces = (
+        _by_characters(before, after)
+        if policy.key is None
+        else _by_words(before, after, policy.key)
+    )
+    for (old, new), around in _with_neighbours(pieces):
         chosen = old
         if _differ(old, new, policy):
-            refused = _judge(old, new, policy)
+            refused = _judge(old, new, around, policy)
             if not refused and not sure(at, at + len(new)):
                 refused = "unsure"
             edits.append(
                 Edit(line=line, before=old.strip(" "), after=new.strip(" "), refused=refused)
             )
             chosen = old if refused else _spaced(old, new, policy)
-        if parts and parts[-1] and chosen.strip() and not parts[-1][-1].isspace():
+        if parts[-1] and chosen.strip() and not parts[-1][-1].isspace():
             parts.append(" ")  # pieces never merge into a new word
-        parts.append(chosen)
+        parts += [chosen] if chosen else []
         line, at = line + old.count("\n"), at + len(new)
     return _capped(before, "".join(parts), edits, policy)
 
@@ -123,20 +138,46 @@ def _capped(before: str, text: str, edits: list[Edit], policy: Policy) -> Guarde
     return Guarded(text.rstrip() + tail, tuple(edits))
 
 
-def _pieces(before: str, after: str) -> Iterator[tuple[str, str]]:
-    """Pairs of aligned pieces; each ends in white space that both texts have there."""
-    i = j = 0
+_Pair = tuple[str, str]  # a piece of the original and what stands there now
+
+
+def _by_characters(before: str, after: str) -> list[_Pair]:
+    """Each piece ends in white space that both texts have there."""
+    pairs, i, j = [], len(before) - len(before.lstrip()), 0
     blank = (re.sub(r"\s", " ", before), re.sub(r"\s", " ", after))
-    for block in Levenshtein.opcodes(*blank):
+    start = i
+    for block in Levenshtein.opcodes(blank[0][start:], blank[1]):
         if block.tag != "equal":
             continue
         for k in range(block.src_end - block.src_start):
-            if blank[0][block.src_start + k] == " ":
-                p, q = block.src_start + k + 1, block.dest_start + k + 1
-                yield before[i:p], after[j:q]
+            if blank[0][start + block.src_start + k] == " ":
+                p, q = start + block.src_start + k + 1, block.dest_start + k + 1
+                pairs.append((before[i:p], after[j:q]))
                 i, j = p, q
-    if before[i:] or after[j:]:
-        yield before[i:], after[j:]
+    return [*pairs, (before[i:], after[j:])] if before[i:] or after[j:] else pairs
+
+
+def _by_words(before: str, after: str, key: Callable[[str], str]) -> list[_Pair]:
+    """Words with the same key are a piece each; what lies between them is one."""
+    old, new = re.findall(r"\S+\s*", before), re.findall(r"\S+\s*", after)
+    keys = [[key(word.strip()) for word in words] for words in (old, new)]
+    pairs: list[_Pair] = []
+    i = j = 0
+    for block in Levenshtein.opcodes(*keys).as_matching_blocks():
+        if block.a > i or block.b > j:
+            pairs.append(("".join(old[i : block.a]), "".join(new[j : block.b])))
+        for k in range(block.size):
+            pairs.append((old[block.a + k], new[block.b + k]))
+        i, j = block.a + block.size, block.b + block.size
+    return pairs
+
+
+def _with_neighbours(pairs: list[_Pair]) -> Iterator[tuple[_Pair, tuple[str, str]]]:
+    words = [old.split() for old, _ in pairs]
+    for at, pair in enumerate(pairs):
+        last = next((w[-1] for w in reversed(words[:at]) if w), "")
+        following = next((w[0] for w in words[at + 1 :] if w), "")
+        yield pair, (last, following)
 
 
 def _differ(old: str, new: str, policy: Policy) -> bool:
@@ -145,14 +186,30 @@ def _differ(old: str, new: str, policy: Policy) -> bool:
     )
 
 
-def _judge(old: str, new: str, policy: Policy) -> Refusal:
-    before, after = old.split(), new.split()
-    numbers, kept = protected_words(before), protected_words(after)
-    if numbers != kept and not (policy.may_lose(before) and _is_subsequence(kept, numbers)):
+def _judge(old: str, new: str, around: tuple[str, str], policy: Policy) -> Refusal:
+    piece = Piece(old.split(), new.split(), around)
+    if not _same_numbers(piece) and not (policy.may_lose(piece) and _only_loses(piece)):
         return "protected"
-    if policy.keep_lines and after and old.rstrip().count("\n") != new.rstrip().count("\n"):
+    if policy.keep_lines and piece.after and _breaks(old) != _breaks(new):
         return "lines"
-    return policy.judge(before, after)
+    return policy.judge(piece)
+
+
+def _same_numbers(piece: Piece) -> bool:
+    """The same protected words, or the same digits where only spaces moved: `49of`, `49 of`."""
+    if protected_words(piece.before) == protected_words(piece.after):
+        return True
+    one, two = " ".join(piece.before), " ".join(piece.after)
+    moved = one.replace(" ", "") == two.replace(" ", "")
+    return moved and re.findall(r"\d+", one) == re.findall(r"\d+", two)
+
+
+def _only_loses(piece: Piece) -> bool:
+    return _is_subsequence(protected_words(piece.after), protected_words(piece.before))
+
+
+def _breaks(text: str) -> int:
+    return text.rstrip().count("\n")
 
 
 def _is_subsequence(part: list[str], whole: list[str]) -> bool:

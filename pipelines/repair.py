@@ -16,10 +16,11 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
+from itertools import pairwise
 
 from pipelines.correction import Correction, checks, correct
 from pipelines.evidence import Line
-from pipelines.guard import Edit, Policy, Refusal
+from pipelines.guard import Edit, Piece, Policy, Refusal, protected_words
 from pipelines.items import Item
 from pipelines.records import FieldValue, Grounding
 from pipelines.subtask import Answer, Subtask, Work
@@ -30,51 +31,15 @@ PROMPT_VERSION = "repair-1"
 _CORRECTIONS = re.compile(
     r"\b(no|sorry|correction|mean|make that|rather|actually|wait|(scratch|delete|strike) that)\b"
 )
-_COMMANDS = frozenset(
-    [
-        "comma",
-        "period",
-        "full",
-        "stop",
-        "question",
-        "exclamation",
-        "mark",
-        "point",
-        "colon",
-        "semicolon",
-        "new",
-        "line",
-        "newline",
-        "next",
-        "paragraph",
-        "dash",
-        "hyphen",
-        "open",
-        "close",
-        "quote",
-        "bracket",
-    ]
-)
-_FILLERS = frozenset(
-    [
-        "um",
-        "uh",
-        "er",
-        "erm",
-        "ah",
-        "hmm",
-        "uhm",
-        "eh",
-        "mm",
-        "you",
-        "know",
-        "well",
-        "like",
-        "i",
-        "mean",
-        "so",
-    ]
-)
+_COMMANDS = {
+    "comma", "period", "full", "stop", "question", "exclamation", "mark", "point", "colon",
+    "semicolon", "new", "line", "newline", "next", "paragraph", "dash", "hyphen", "open", "close",
+    "quote", "unquote", "bracket", "parenthesis",
+}  # fmt: skip
+_FILLERS = {
+    "um", "uh", "er", "erm", "ah", "hmm", "uhm", "eh", "mm", "you", "know", "well", "like", "i",
+    "mean", "so",
+}  # fmt: skip
 
 
 class Repaired(Transcript):
@@ -95,25 +60,35 @@ def _key(word: str) -> str:
     return "".join(c for c in unicodedata.normalize("NFKC", word).casefold() if c.isalnum())
 
 
-def _takes_back(words: list[str]) -> bool:
-    return bool(_CORRECTIONS.search(" ".join(_key(word) for word in words)))
+def _takes_back(piece: Piece) -> bool:
+    return bool(_CORRECTIONS.search(" ".join(map(_key, piece.before))))
 
 
-def _judge(before: list[str], after: list[str]) -> Refusal:
+def _repeated(piece: Piece) -> set[str]:
+    """Words that stand beside themselves, as in a stutter."""
+    words = [_key(word) for word in (piece.around[0], *piece.before, piece.around[1])]
+    return {one for one, two in pairwise(words) if one == two}
+
+
+def _may_lose(piece: Piece) -> bool:
+    repeated = _repeated(piece)
+    return _takes_back(piece) or all(_key(w) in repeated for w in protected_words(piece.before))
+
+
+def _judge(piece: Piece) -> Refusal:
     """Words stay, but for fillers, commands, stutters and what a spoken correction takes back."""
-    old, new = Counter(map(_key, before)), Counter(map(_key, after))
+    old, new = Counter(map(_key, piece.before)), Counter(map(_key, piece.after))
     if added := (new - old) - Counter([""]):
         # One spelling may change: names and capitals inside words do, in the model's eyes.
-        return "added" if added.total() > 1 or len(after) > len(before) else ""
-    if _takes_back(before):
+        return "added" if added.total() > 1 or len(piece.after) > len(piece.before) else ""
+    if _takes_back(piece):
         return ""
-    dropped = [w for w in (old - new).elements() if w not in _FILLERS | _COMMANDS and not new[w]]
-    stutters = [w for w in dropped if any(other.startswith(w) for other in new)]
-    fragments = [w for w in dropped if any(_key(b) == w and b.endswith("-") for b in before)]
-    return "dropped" if len(dropped) > len(stutters) + len(fragments) else ""
+    fragments = {_key(word) for word in piece.before if word.endswith("-")}
+    free = _FILLERS | _COMMANDS | _repeated(piece) | fragments
+    return "" if all(word in free for word in old - new) else "dropped"
 
 
-POLICY = Policy(judge=_judge, may_lose=_takes_back, total_cap=0.9, keep_lines=False)
+POLICY = Policy(judge=_judge, may_lose=_may_lose, total_cap=0.9, keep_lines=False, key=_key)
 
 
 def answer(work: Work, item: Item) -> Answer:
