@@ -18,14 +18,13 @@ from typing import IO, Any
 
 import numpy as np
 import soundfile
-import soxr
 from numpy.typing import NDArray
 
 from model_onnx.errors import InputError
+from model_onnx.frames import SAMPLE_RATE, resample
 from pipelines.records import Span
 from pipelines.speech import FRAME_SECONDS, Cutting, spans_of
 
-RATE = 16_000
 _BLOCK_SECONDS = 30
 
 
@@ -81,8 +80,7 @@ def read_clip(path: str, span: Span, options: ClipOptions | None = None) -> NDAr
             block = file.read(int((span[1] - span[0]) * file.samplerate), "float32", always_2d=True)
         except soundfile.LibsndfileError as error:
             raise _damaged(error) from None
-    samples = soxr.resample(_mono(block), file.samplerate, RATE)
-    return np.asarray(samples, dtype=np.float32)
+    return resample(_mono(block), file.samplerate)
 
 
 def make_clips(
@@ -95,7 +93,7 @@ def make_clips(
     clips = []
     for start, end in _spans(levels, cutting or Cutting()):
         part = _mono(samples[int(start * rate) : int(end * rate), None])
-        clips.append(Clip(soxr.resample(part, rate, RATE).astype(np.float32), (start, end)))
+        clips.append(Clip(resample(part, rate), (start, end)))
     return clips
 
 
@@ -219,15 +217,15 @@ def _decode(path: str, options: ClipOptions) -> IO[bytes]:
     try:
         with (
             av.open(path, metadata_errors="ignore") as container,
-            soundfile.SoundFile(target, "w", RATE, 1, "PCM_16", format="WAV") as wave,
+            soundfile.SoundFile(target, "w", SAMPLE_RATE, 1, "PCM_16", format="WAV") as wave,
         ):
             if not container.streams.audio:
                 raise InputError("got a film without sound, expected some", reason="empty")
-            resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE)
+            resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
             for frame in container.decode(audio=0):
                 for part in resampler.resample(frame):
                     wave.write(part.to_ndarray()[0])
-                if wave.frames > options.seconds * RATE:
+                if wave.frames > options.seconds * SAMPLE_RATE:
                     raise InputError(
                         f"got a recording of more than {options.seconds:.0f} s; split it or raise "
                         "the limit",

@@ -40,7 +40,7 @@ OWNERS = {
     "jinja2": {"model_onnx/prompt.py", "flows"},
     "tokenizers": {"model_onnx/prompt.py", "training"},
     "PIL": {"model_onnx/patches.py", "pipelines", "flows", "training"},
-    "soxr": {"model_onnx/frames.py", "pipelines/clips.py", "training"},
+    "soxr": {"model_onnx/frames.py", "training"},
     "onnx": {"export"},
     "onnx_ir": {"export"},
     "safetensors": {"export", "training"},

@@ -198,13 +198,27 @@ def processor_config() -> dict[str, Any]:
     }
 
 
+def pipeline_habits() -> dict[str, Any]:
+    """How the pipelines should use this model (`pipelines.options.Habits`): as it was trained."""
+    return {
+        "reading": "strips",
+        "context_tokens": 2048,
+        "evidence_characters": 900,
+        "block_lines": 6,
+        "tag_characters": 700,
+        "images_with_text": False,
+    }
+
+
 def write(model: UnifiedModel, directory: Path) -> None:
     """The whole directory, complete or not at all."""
     partial = directory.with_name(directory.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     tokenizer.write(partial)
+    generation = tokenizer.generation_config() | {"pipeline": pipeline_habits()}
     for name, content in (
+        ("generation_config.json", generation),
         ("config.json", config(model.size)),
         ("processor_config.json", processor_config()),
     ):

@@ -1,6 +1,6 @@
 """Writes samples to a folder for a look: images as PNG, recordings as WAV, texts beside them.
 
-    python -m training.preview OUT_DIR --task read_page --n 8 --split heldout
+python -m training.preview OUT_DIR --task read_page --n 8 --split heldout
 """
 
 from __future__ import annotations
