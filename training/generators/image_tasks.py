@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from training.generators import prompts, prose, queries, real_strips, render, text_tasks, words
-from training.generators.documents import Document, text
+from training.generators.documents import Document, Line, line_text, text
 from training.generators.render import Picture
 from training.generators.words import Source
 
@@ -52,15 +52,17 @@ def number_word(source: Source) -> str:
 
 
 def small_document(source: Source) -> Document:
-    """A document that fits on a page: lines without a value are dropped until it does."""
+    """A document that fits on a page: lines that neither hold nor name a value are dropped."""
     document = text_tasks.KINDS[source.pick(text_tasks.DOCUMENT_MIX)](source)
     limit = source.between(8, render.MOST_ROWS)
     surplus = len(document.lines) - limit
     if surplus > 0:
+        lines = document.lines
+        follows = [not isinstance(after[0], str) for after in lines[1:]] + [False]
         plain = [
             place
-            for place, line in enumerate(document.lines)
-            if all(isinstance(piece, str) for piece in line)
+            for place, line in enumerate(lines)
+            if all(isinstance(piece, str) for piece in line) and not follows[place]
         ]
         dropped = set(source.some(plain, surplus, surplus))
         document.keep([place not in dropped for place in range(len(document.lines))])
@@ -68,9 +70,34 @@ def small_document(source: Source) -> Document:
     return document
 
 
-def drawn_document(source: Source) -> tuple[Document, Picture]:
+def beside(source: Source, document: Document) -> None:
+    """Set two blocks of short lines side by side, as letter heads and invoices have them."""
+    height = source.between(2, 4)
+    starts = [
+        start
+        for start in range(len(document.lines) - 2 * height + 1)
+        if all(is_short(line) for line in document.lines[start : start + 2 * height])
+    ]
+    if not starts:
+        return
+    start = source.pick(starts)
+    middle, end = start + height, start + 2 * height
+    pairs = zip(document.lines[start:middle], document.lines[middle:end], strict=True)
+    document.lines[start:end] = [(*left, "\t", *right) for left, right in pairs]
+    del document.alignments[middle:end]
+
+
+def is_short(line: Line) -> bool:
+    written = line_text(line)
+    return len(written) < 26 and "\t" not in written
+
+
+def drawn_document(source: Source, *, blocks: float = 0.0) -> tuple[Document, Picture]:
+    """A document and its page; `blocks` is the probability of two blocks side by side."""
     while True:
         document = small_document(source)
+        if source.chance(blocks):
+            beside(source, document)
         picture = render.page(source, document) if document.lines else None
         if picture is not None:
             return document, picture
@@ -83,7 +110,7 @@ def read_page(source: Source) -> ImageSample:
 
 
 def extract_page(source: Source) -> ImageSample:
-    document, picture = drawn_document(source)
+    document, picture = drawn_document(source, blocks=0.25)
     instruction, answer = queries.query(source, document)
     return instruction, answer, picture
 

@@ -128,8 +128,9 @@ def cut_block(
         seen += len(at)
         if mine:
             left, right = mine[0], mine[-1] + 1
-            left = left - 1 if left and line[left - 1] == "(" else left
-            while right < len(line) and line[right] in ".,)":
+            if line[left - 1 : left] == "(" and ")" in line[left:right]:
+                left -= 1
+            while right < len(line) and line[right] in (".,)" if "(" in line[left:right] else ".,"):
                 right += 1
             spans.append((start + offset, left, right))
     # A value that goes on in the next line takes the punctuation in between: it is one run.
