@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import baseline, sets
-from benchmarks.report import RESULTS, write_report
+from benchmarks.report import write_report, write_table
 from model_onnx.engine import Engine
 from pipelines.evaluate import Report, Score, evaluate, report, score
 from pipelines.items import Item
@@ -28,8 +28,6 @@ from pipelines.records import FieldValue, Grounding, ModelInfo, Record, Source
 from pipelines.subtask import Model, run
 from pipelines.transcribe import SUBTASK as TRANSCRIBE
 
-README = RESULTS.parents[1] / "README.md"
-START, END = "<!-- table:accuracy -->", "<!-- /table -->"
 SLOTS = 8
 
 Make = Callable[[Path, Path, int | None], Path]  # (data, out, limit) -> the set
@@ -248,15 +246,6 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
-def update_readme(text: str, body: str) -> str:
-    """`text` with what stands between the markers replaced. Raises ValueError without markers."""
-    before, found, rest = text.partition(START)
-    _, closed, after = rest.partition(END)
-    if not (found and closed):
-        raise ValueError(f"got a README without {START} ... {END}, expected both; add them")
-    return f"{before}{START}\n{body}\n{END}{after}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--limit", type=int, help="items per set, for a quick look; no README")
@@ -278,7 +267,7 @@ def main() -> None:
     if options.limit or options.only:
         return
     write_report("accuracy", {row.key: row.model.value for row in measured} | _intervals(measured))
-    README.write_text(update_readme(README.read_text("utf-8"), table(measured)), encoding="utf-8")
+    write_table("accuracy", table(measured))
 
 
 def _possible(bench: Bench, data: Path) -> bool:

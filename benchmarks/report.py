@@ -1,4 +1,6 @@
-"""Result files of the benchmarks: flat keys with units in their names, and where they come from."""
+"""Result files of the benchmarks: flat keys with units in their names, and where they come from.
+And the tables of README.md, which stand between markers.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
+README = RESULTS.parents[1] / "README.md"
 _PACKAGES = ("numpy", "onnx", "onnxruntime-gpu", "onnxruntime", "tokenizers", "llguidance")
 
 Value = float | int | str | bool | None
@@ -37,6 +40,21 @@ def _shown(value: Value) -> str:
     if isinstance(value, float):
         return f"{value:,.4g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def write_table(name: str, body: str) -> None:
+    """Puts a table into README.md."""
+    README.write_text(replace_table(README.read_text("utf-8"), name, body), encoding="utf-8")
+
+
+def replace_table(text: str, name: str, body: str) -> str:
+    """`text` with what stands between the table's markers replaced. Raises ValueError."""
+    start, end = f"<!-- table:{name} -->", "<!-- /table -->"
+    before, found, rest = text.partition(start)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise ValueError(f"got a README without {start} ... {end}, expected both; add them")
+    return f"{before}{start}\n{body}\n{end}{after}"
 
 
 def origin() -> dict[str, object]:

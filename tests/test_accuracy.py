@@ -1,19 +1,11 @@
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
-
 from benchmarks.accuracy import (
     BENCHES,
-    END,
-    README,
-    START,
     Measured,
     own_lines,
     rules_score,
     table,
-    update_readme,
 )
 from pipelines.cues import Cue
 from pipelines.items import Item
@@ -23,14 +15,6 @@ from pipelines.records import Source
 from tests.fakes import FakeEngine
 
 LINES = "ACME SDN BHD\nLOT 1, JALAN 2\nDATE 19/10/2018\nTOTAL 12.50"
-
-
-def test_the_readme_has_the_place_for_the_table() -> None:
-    text = README.read_text("utf-8")
-    assert update_readme(update_readme(text, "| x |"), "| x |") == update_readme(text, "| x |")
-    assert f"{START}\n| x |\n{END}" in update_readme(text, "| x |")
-    with pytest.raises(ValueError, match="expected both"):
-        update_readme("nothing here", "| x |")
 
 
 def test_rules_are_scored_as_a_record_is() -> None:
@@ -49,7 +33,3 @@ def test_figures_have_distinct_keys_and_stand_in_the_table() -> None:
     text = table(rows)
     assert text.count("\n") == len(rows) + 1
     assert "| 0.500 | 0.400 - 0.600 | 0.500 | 7 | >= 0.82 |" in text
-
-
-def test_results_stand_beside_the_benchmarks() -> None:
-    assert Path(__file__).parents[1] / "README.md" == README

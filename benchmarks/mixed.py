@@ -1,0 +1,87 @@
+"""A folder of small mixed files, all different: text, scanned receipts, PDFs, short recordings.
+
+Knows no model. Kinds take turns, so that any hundred files in the order of their names cost the
+same; contents are decided by the number alone.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pymupdf
+import soundfile
+from PIL import Image, ImageDraw, ImageFont
+
+RATE = 16_000
+_COMPANIES = ("HILL FARM SHOP", "NORTH PAPER LTD", "OAK AND SONS", "RIVER TOOLS", "TEA CORNER")
+_STREETS = ("MARKET ROAD", "STATION STREET", "MILL LANE", "HIGH STREET", "PARK AVENUE")
+_GOODS = ("APPLES", "ENVELOPES", "GREEN TEA", "LAMP", "NAILS 40 MM", "PENCILS", "ROPE", "SOAP")
+
+
+def write_folder(directory: Path, files: int) -> list[Path]:
+    """Writes `files` files into a new directory, in the order in which a run takes them."""
+    directory.mkdir()
+    kinds = (_write_text, _write_scan, _write_pdf, _write_recording)
+    return [kinds[number % 4](directory / f"{number:05}", number) for number in range(files)]
+
+
+def receipt(number: int) -> list[str]:
+    """The lines of one receipt."""
+    drawn = random.Random(number)
+    prices = [drawn.randint(50, 2000) / 100 for _ in range(drawn.randint(2, 4))]
+    return [
+        drawn.choice(_COMPANIES),
+        f"{drawn.randint(1, 99)} {drawn.choice(_STREETS)}",
+        f"DATE {drawn.randint(1, 28):02}/{drawn.randint(1, 12):02}/2024",
+        f"RECEIPT {number:05}",
+        *(f"{drawn.choice(_GOODS)} {price:.2f}" for price in prices),
+        f"TOTAL {sum(prices):.2f}",
+    ]
+
+
+def _write_text(stem: Path, number: int) -> Path:
+    path = stem.with_suffix(".txt")
+    path.write_text("\n".join(receipt(number)) + "\n", encoding="ascii")
+    return path
+
+
+def _write_scan(stem: Path, number: int) -> Path:
+    path, lines = stem.with_suffix(".png"), receipt(number)
+    picture = Image.new("L", (480, 42 * (len(lines) + 2)), 245)
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(26)
+    for row, line in enumerate(lines, 1):
+        draw.text((30, 42 * row), line, fill=30, font=font)
+    picture.save(path)
+    return path
+
+
+def _write_pdf(stem: Path, number: int) -> Path:
+    """One or two pages with a text layer."""
+    path = stem.with_suffix(".pdf")
+    with pymupdf.open() as document:
+        for part in range(1 + number // 4 % 2):
+            page = document.new_page(width=300, height=400)
+            for row, line in enumerate([*receipt(number), f"PAGE {part + 1}"], 1):
+                page.insert_text((30, 24 * row), line, fontsize=12)
+        document.save(path)
+    return path
+
+
+def _write_recording(stem: Path, number: int) -> Path:
+    path = stem.with_suffix(".wav")
+    soundfile.write(path, hum(number), RATE)
+    return path
+
+
+def hum(number: int) -> npt.NDArray[np.float32]:
+    """float32 [T]: one to three syllables of a humming voice; nothing that has words."""
+    drawn = np.random.default_rng(number)
+    time = np.arange(RATE // 2) / RATE
+    syllables = []
+    for pitch in drawn.uniform(100, 250, drawn.integers(1, 4)):
+        harmonics = sum(np.sin(2 * np.pi * pitch * n * time) / n for n in range(1, 9))
+        syllables.append(0.2 * harmonics * np.sin(np.pi * time / time[-1]))
+    return np.pad(np.concatenate(syllables), RATE // 4).astype(np.float32)
