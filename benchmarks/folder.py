@@ -7,6 +7,7 @@ The memory run takes a generated folder (see `benchmarks/mixed.py`); parent and 
 sampled at each file that ends and a few times a second. Files 100 to 199 are compared with the last
 100; with fewer than 500 files it is the second fifth and the last.
 
+Only pages and audio of files that got a record count as done; `folder_failed_files` is the rest.
 Stages: parse is the time that parsers are busy, several at once; prefill and decode are the
 engine's thread; write is the store. Shares are of the sum of the four, and overlap in wall time.
 """

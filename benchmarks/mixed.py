@@ -10,12 +10,11 @@ import random
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pymupdf
 import soundfile
 from PIL import Image, ImageDraw, ImageFont
 
-RATE = 16_000
+SPOKEN = Path(__file__).parents[1] / "samples" / "digits.wav"
 _COMPANIES = ("HILL FARM SHOP", "NORTH PAPER LTD", "OAK AND SONS", "RIVER TOOLS", "TEA CORNER")
 _STREETS = ("MARKET ROAD", "STATION STREET", "MILL LANE", "HIGH STREET", "PARK AVENUE")
 _GOODS = ("APPLES", "ENVELOPES", "GREEN TEA", "LAMP", "NAILS 40 MM", "PENCILS", "ROPE", "SOAP")
@@ -71,17 +70,9 @@ def _write_pdf(stem: Path, number: int) -> Path:
 
 
 def _write_recording(stem: Path, number: int) -> Path:
+    """The digits of samples/, each time in another noise."""
     path = stem.with_suffix(".wav")
-    soundfile.write(path, hum(number), RATE)
+    spoken, rate = soundfile.read(SPOKEN, dtype="float32")
+    noise = np.random.default_rng(number).standard_normal(len(spoken)).astype(np.float32)
+    soundfile.write(path, 0.9 * spoken + 0.002 * noise, rate)
     return path
-
-
-def hum(number: int) -> npt.NDArray[np.float32]:
-    """float32 [T]: one to three syllables of a humming voice; nothing that has words."""
-    drawn = np.random.default_rng(number)
-    time = np.arange(RATE // 2) / RATE
-    syllables = []
-    for pitch in drawn.uniform(100, 250, drawn.integers(1, 4)):
-        harmonics = sum(np.sin(2 * np.pi * pitch * n * time) / n for n in range(1, 9))
-        syllables.append(0.2 * harmonics * np.sin(np.pi * time / time[-1]))
-    return np.pad(np.concatenate(syllables), RATE // 4).astype(np.float32)

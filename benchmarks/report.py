@@ -39,7 +39,7 @@ def print_table(measures: Mapping[str, Value]) -> None:
 def _shown(value: Value) -> str:
     if isinstance(value, float):
         return f"{value:,.4g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if type(value) is int else str(value)
 
 
 def write_table(name: str, body: str) -> None:

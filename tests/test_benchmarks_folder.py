@@ -22,7 +22,7 @@ from benchmarks.folder import (
     sample_figures,
     write_files,
 )
-from benchmarks.mixed import RATE, hum, receipt, write_folder
+from benchmarks.mixed import receipt, write_folder
 from flows.discover import walk
 
 
@@ -91,8 +91,6 @@ def test_the_generated_files_differ_and_take_turns(tmp_path: Path) -> None:
     assert {entry.kind for entry in entries} == {"text", "document", "recording"}
     assert len({path.read_bytes() for path in paths}) == 12
     assert receipt(3) == receipt(3) != receipt(7)
-    lengths = {len(hum(number)) for number in range(30)}
-    assert lengths == {RATE * 1, RATE * 3 // 2, RATE * 2}
 
 
 def test_work_alone_is_done_in_another_process(tmp_path: Path) -> None:
