@@ -18,8 +18,26 @@ from training import tokenizer
 _POOL = 1 << 22  # random values that every tensor is cut from
 
 
+# What transformers has written into the published vision and audio configs besides their sizes.
+_COMMON: dict[str, Any] = {
+    "_name_or_path": "",
+    "architectures": None,
+    "chunk_size_feed_forward": 0,
+    "dtype": None,
+    "id2label": {"0": "LABEL_0", "1": "LABEL_1"},
+    "initializer_range": 0.02,
+    "is_encoder_decoder": False,
+    "label2id": {"LABEL_0": 0, "LABEL_1": 1},
+    "output_attentions": False,
+    "output_hidden_states": False,
+    "problem_type": None,
+    "return_dict": True,
+    "rms_norm_eps": 1e-6,
+}
+
+
 def published_config(layers: int = 48) -> dict[str, Any]:
-    """config.json of the 12B with as many layers as wanted, a multiple of 6."""
+    """config.json of the 12B, field by field, with as many layers as wanted, a multiple of 6."""
     kinds = (["sliding_attention"] * 5 + ["full_attention"]) * (layers // 6)
     return {
         "architectures": ["Gemma4UnifiedForConditionalGeneration"],
@@ -34,6 +52,8 @@ def published_config(layers: int = 48) -> dict[str, Any]:
         "eoa_token_index": 258883,
         "audio_token_id": 258881,
         "eos_token_id": [1, 106],
+        "initializer_range": 0.02,
+        "transformers_version": "5.10.0.dev0",
         "text_config": {
             "model_type": "gemma4_unified_text",
             "vocab_size": 262144,
@@ -53,6 +73,22 @@ def published_config(layers: int = 48) -> dict[str, Any]:
             "max_position_embeddings": 262144,
             "hidden_activation": "gelu_pytorch_tanh",
             "use_bidirectional_attention": "vision",
+            "attention_bias": False,
+            "attention_dropout": 0.0,
+            "bos_token_id": 2,
+            "enable_moe_block": False,
+            "eos_token_id": 1,
+            "hidden_size_per_layer_input": 0,
+            "initializer_range": 0.02,
+            "moe_intermediate_size": None,
+            "num_experts": None,
+            "num_kv_shared_layers": 0,
+            "pad_token_id": 0,
+            "tie_word_embeddings": True,
+            "top_k_experts": None,
+            "use_cache": True,
+            "use_double_wide_mlp": False,
+            "vocab_size_per_layer_input": 262144,
             "rope_parameters": {
                 "full_attention": {
                     "rope_type": "proportional",
@@ -63,13 +99,24 @@ def published_config(layers: int = 48) -> dict[str, Any]:
             },
         },
         "vision_config": {
+            **_COMMON,
+            "model_type": "gemma4_unified_vision",
+            "model_patch_size": 48,
+            "num_soft_tokens": 280,
             "patch_size": 16,
             "pooling_kernel_size": 3,
             "mm_embed_dim": 3840,
             "mm_posemb_size": 1120,
             "output_proj_dims": 3840,
         },
-        "audio_config": {"audio_embed_dim": 640},
+        "audio_config": {
+            **_COMMON,
+            "model_type": "gemma4_unified_audio",
+            "audio_embed_dim": 640,
+            "audio_samples_per_token": 640,
+            "hidden_size": 640,
+            "output_proj_dims": 640,
+        },
     }
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 from model_onnx.errors import ConfigError
 
@@ -19,18 +20,20 @@ LayerKind = Literal["local", "global"]
 
 _LAYER_KINDS: dict[str, LayerKind] = {"sliding_attention": "local", "full_attention": "global"}
 
-# Fields that change nothing in the forward pass at inference.
-_IGNORED_TOP = {
-    "architectures", "auto_map", "dtype", "torch_dtype", "initializer_range",
-    "transformers_version", "tie_word_embeddings", "quantization_config",
-    "vision_soft_tokens_per_image",
+# Fields that change nothing in the forward pass at inference. transformers writes the first group
+# into every part of a config; the published 12B has them in its vision and audio configs.
+_IGNORED = {
+    "_name_or_path", "architectures", "auto_map", "chunk_size_feed_forward", "dtype", "id2label",
+    "initializer_range", "is_encoder_decoder", "label2id", "model_type", "output_attentions",
+    "output_hidden_states", "problem_type", "return_dict", "torch_dtype", "transformers_version",
+    "bos_token_id", "eos_token_id", "pad_token_id",
 }  # fmt: skip
+_IGNORED_TOP = {"quantization_config", "vision_soft_tokens_per_image"}
 _IGNORED_TEXT = {
-    "attention_dropout", "use_cache", "initializer_range", "dtype", "torch_dtype", "model_type",
-    "bos_token_id", "eos_token_id", "pad_token_id", "vocab_size_per_layer_input",
-    "expert_intermediate_size", "moe_intermediate_size", "num_experts", "top_k_experts",
+    "attention_dropout", "use_cache", "vocab_size_per_layer_input", "expert_intermediate_size",
+    "moe_intermediate_size", "num_experts", "top_k_experts",
+    "sliding_window_pattern", "_sliding_window_pattern",  # layer_types says it layer by layer
 }  # fmt: skip
-_IGNORED_MEDIA = {"initializer_range", "model_type", "dtype", "torch_dtype", "rms_norm_eps"}
 
 # Fields that must have this value, because no released `gemma4_unified` model has another.
 _REQUIRED_TEXT: dict[str, Any] = {
@@ -102,62 +105,12 @@ class ModelConfig:
     @classmethod
     def from_hugging_face(cls, raw: Mapping[str, Any]) -> ModelConfig:
         """Normalises the nested config; both spellings of the global head size are known."""
-        if raw.get("model_type") != "gemma4_unified":
+        try:
+            return _parse(raw)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise ConfigError(
-                f"got model_type {raw.get('model_type')!r}, expected 'gemma4_unified' "
-                "(the encoder-free Gemma 4 12B family); other architectures cannot be exported"
-            )
-        top = _Fields("config.json", raw, _IGNORED_TOP | {"model_type"})
-        text = _Fields("text_config", top.take("text_config"), _IGNORED_TEXT)
-        vision = _Fields("vision_config", top.take("vision_config"), _IGNORED_MEDIA)
-        audio = _Fields("audio_config", top.take("audio_config"), _IGNORED_MEDIA)
-        for name, expected in _REQUIRED_TEXT.items():
-            got = text.take(name, expected)
-            if got != expected:
-                raise ConfigError(
-                    f"text_config.{name}: got {got!r}, expected {expected!r}; not supported"
-                )
-        text.take("vocab_size_per_layer_input", None)
-        hidden_size = text.take("hidden_size")
-        frame_size = audio.take("audio_samples_per_token", None) or audio.take("audio_embed_dim")
-        audio.take("audio_embed_dim", None)
-        pooled = vision.take("patch_size") * vision.take("pooling_kernel_size")
-        if vision.take("model_patch_size", pooled) != pooled:
-            raise ConfigError(
-                "vision_config.model_patch_size: expected patch_size * pooling_kernel_size"
-            )
-        vision_dim = vision.take("mm_embed_dim", hidden_size)
-        if vision.take("output_proj_dims", vision_dim) != vision_dim:
-            raise ConfigError(
-                f"vision_config.output_proj_dims: expected mm_embed_dim ({vision_dim})"
-            )
-        vision.take("num_soft_tokens", None)
-        config = cls(
-            vocab_size=text.take("vocab_size"),
-            hidden_size=hidden_size,
-            intermediate_size=text.take("intermediate_size"),
-            heads=text.take("num_attention_heads"),
-            sliding_window=text.take("sliding_window"),
-            max_positions=text.take("max_position_embeddings"),
-            rms_norm_eps=text.take("rms_norm_eps"),
-            final_logit_softcapping=text.take("final_logit_softcapping"),
-            layers=_layers(text),
-            patch_size=pooled,
-            patch_positions=vision.take("mm_posemb_size"),
-            vision_dim=vision_dim,
-            frame_size=frame_size,
-            image_token_id=top.take("image_token_id"),
-            video_token_id=top.take("video_token_id"),
-            audio_token_id=top.take("audio_token_id"),
-            boi_token_id=top.take("boi_token_id"),
-            eoi_token_id=top.take("eoi_token_id"),
-            boa_token_id=top.take("boa_token_id"),
-            eoa_token_id=top.take("eoa_token_index"),
-        )
-        top.take("eos_token_id", None)
-        for fields in (top, text, vision, audio):
-            fields.finish()
-        return config
+                f"config.json is malformed ({error!r}); use the config.json of the checkpoint"
+            ) from error
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -167,16 +120,18 @@ class ModelConfig:
         """The inverse of `to_json`, as strict as the rest."""
         try:
             layers = tuple(LayerSpec(**layer) for layer in raw["layers"])
-            return cls(**{**raw, "layers": layers})
+            return _checked(cls(**{**raw, "layers": layers}))
         except (KeyError, TypeError) as error:
-            raise ConfigError(f"bundle config: {error}; export the bundle again") from error
+            raise ConfigError(f"bundle config: {error!r}; export the bundle again") from error
 
 
 class _Fields:
     """A mapping whose every key must be taken once or be known to be irrelevant."""
 
     def __init__(self, where: str, raw: Mapping[str, Any], ignored: set[str]) -> None:
-        self._where, self._left, self._ignored = where, dict(raw), ignored
+        if not isinstance(raw, Mapping):
+            raise ConfigError(f"{where}: got {raw!r}, expected an object; use the full checkpoint")
+        self._where, self._left, self._ignored = where, dict(raw), ignored | _IGNORED
 
     _MISSING = object()
 
@@ -188,6 +143,12 @@ class _Fields:
             )
         return value
 
+    def require(self, name: str, expected: Any) -> None:
+        """Takes a field that may be absent but has no other value than this one."""
+        got = self.take(name, expected)
+        if got != expected:
+            raise ConfigError(f"{self._where}.{name}: got {got!r}, expected {expected!r}")
+
     def finish(self) -> None:
         unknown = sorted(set(self._left) - self._ignored)
         if unknown:
@@ -197,12 +158,82 @@ class _Fields:
             )
 
 
+def _parse(raw: Mapping[str, Any]) -> ModelConfig:
+    if raw.get("model_type") != "gemma4_unified":
+        raise ConfigError(
+            f"got model_type {raw.get('model_type')!r}, expected 'gemma4_unified' "
+            "(the encoder-free Gemma 4 12B family); other architectures cannot be exported"
+        )
+    top = _Fields("config.json", raw, _IGNORED_TOP)
+    text = _Fields("text_config", top.take("text_config"), _IGNORED_TEXT)
+    vision = _Fields("vision_config", top.take("vision_config"), {"num_soft_tokens"})
+    audio = _Fields("audio_config", top.take("audio_config"), set())
+    top.require("tie_word_embeddings", True)
+    for name, expected in _REQUIRED_TEXT.items():
+        text.require(name, expected)
+    hidden_size, epsilon = text.take("hidden_size"), text.take("rms_norm_eps")
+    patch_size = vision.take("patch_size") * vision.take("pooling_kernel_size")
+    vision_dim = vision.take("mm_embed_dim", hidden_size)
+    frame_size = audio.take("audio_embed_dim")
+    vision.require("model_patch_size", patch_size)
+    vision.require("output_proj_dims", vision_dim)
+    vision.require("rms_norm_eps", epsilon)
+    for name in ("audio_samples_per_token", "hidden_size", "output_proj_dims"):
+        audio.require(name, frame_size)
+    audio.require("rms_norm_eps", epsilon)
+    config = ModelConfig(
+        vocab_size=text.take("vocab_size"),
+        hidden_size=hidden_size,
+        intermediate_size=text.take("intermediate_size"),
+        heads=text.take("num_attention_heads"),
+        sliding_window=text.take("sliding_window"),
+        max_positions=text.take("max_position_embeddings"),
+        rms_norm_eps=epsilon,
+        final_logit_softcapping=text.take("final_logit_softcapping"),
+        layers=_layers(text),
+        patch_size=patch_size,
+        patch_positions=vision.take("mm_posemb_size"),
+        vision_dim=vision_dim,
+        frame_size=frame_size,
+        image_token_id=top.take("image_token_id"),
+        video_token_id=top.take("video_token_id"),
+        audio_token_id=top.take("audio_token_id"),
+        boi_token_id=top.take("boi_token_id"),
+        eoi_token_id=top.take("eoi_token_id"),
+        boa_token_id=top.take("boa_token_id"),
+        eoa_token_id=top.take("eoa_token_index"),
+    )
+    for fields in (top, text, vision, audio):
+        fields.finish()
+    return _checked(config)
+
+
+def _checked(config: ModelConfig) -> ModelConfig:
+    """The config if every field has its type and a size that can be; JSON may hold anything."""
+    for part in (config, *config.layers):
+        for name, kind in get_type_hints(type(part)).items():
+            value = getattr(part, name)
+            least = 0 if name.endswith("_id") or name == "rope_frequencies" else 1e-12
+            if kind in (int, float):
+                wanted = f"{kind.__name__} of at least {least:g}"
+                good = isinstance(value, int | kind) and not isinstance(value, bool)
+                good = good and least <= value < math.inf
+            elif kind is bool:
+                wanted, good = "true or false", isinstance(value, bool)
+            else:
+                wanted, good = "a layer kind", name == "layers" or value in get_args(kind)
+            if not good:
+                raise ConfigError(f"config field {name}: got {value!r}, expected {wanted}")
+    return config
+
+
 def _layers(text: _Fields) -> tuple[LayerSpec, ...]:
     count, kinds = text.take("num_hidden_layers"), text.take("layer_types")
     head_dim, kv_heads = text.take("head_dim"), text.take("num_key_value_heads")
     global_head_dim = text.take("global_head_dim", None)
     global_kv_heads = text.take("num_global_key_value_heads", None)
-    per_layer: dict[str, dict[str, int]] = text.take("per_layer_config", None) or {}
+    per_layer = text.take("per_layer_config", None) or {}
+    overrides = {int(key): dict(value) for key, value in per_layer.items()}  # also "05"
     key_equals_value, rope = text.take("attention_k_eq_v"), text.take("rope_parameters")
     if len(kinds) != count or set(kinds) - set(_LAYER_KINDS):
         raise ConfigError(f"layer_types: got {kinds}, expected {count} of {sorted(_LAYER_KINDS)}")
@@ -210,29 +241,40 @@ def _layers(text: _Fields) -> tuple[LayerSpec, ...]:
         raise ConfigError("layer_types: the last layer must be full_attention in this architecture")
 
     def spec(index: int) -> LayerSpec:
-        kind, overrides = _LAYER_KINDS[kinds[index]], per_layer.get(str(index), {})
+        kind, own = _LAYER_KINDS[kinds[index]], overrides.pop(index, {})
         is_global = kind == "global"
         default_dim = global_head_dim or head_dim if is_global else head_dim
         default_kv = global_kv_heads or kv_heads if is_global else kv_heads
-        dim = overrides.get("head_dim", default_dim)
+        dim = own.pop("head_dim", default_dim)
         theta, frequencies = _rope(rope[kinds[index]], dim, is_global)
+        heads = own.pop("num_key_value_heads", default_kv)
+        if own:
+            raise ConfigError(f"per_layer_config of layer {index} has unknown fields {sorted(own)}")
         return LayerSpec(
             kind=kind,
             head_dim=dim,
-            kv_heads=overrides.get("num_key_value_heads", default_kv),
+            kv_heads=heads,
             rope_theta=theta,
             rope_frequencies=frequencies,
             key_equals_value=is_global and key_equals_value,
         )
 
-    return tuple(spec(index) for index in range(count))
+    layers = tuple(spec(index) for index in range(count))
+    if overrides:
+        raise ConfigError(
+            f"per_layer_config: got layers {sorted(overrides)}, expected 0 to {count - 1}"
+        )
+    return layers
 
 
 def _rope(parameters: Mapping[str, Any], head_dim: int, is_global: bool) -> tuple[float, int]:
     """(theta, rotated pairs). Proportional rope rotates the first `factor` of the pairs, the
     exponent's denominator stays the full head size (transformers 5.23, modeling_rope_utils)."""
-    expected = "proportional" if is_global else "default"
-    if parameters.get("rope_type") != expected:
-        raise ConfigError(f"rope_type: got {parameters.get('rope_type')!r}, expected {expected!r}")
-    factor = parameters.get("partial_rotary_factor", 1.0)
-    return float(parameters["rope_theta"]), int(factor * head_dim // 2)
+    fields = _Fields("rope_parameters", parameters, set())
+    fields.require("rope_type", "proportional" if is_global else "default")
+    factor = fields.take("partial_rotary_factor", 1.0)
+    if not 0 < factor <= 1 or (factor < 1 and not is_global):
+        raise ConfigError(f"partial_rotary_factor: got {factor!r}, expected 1, or less if global")
+    theta = float(fields.take("rope_theta"))
+    fields.finish()
+    return theta, int(factor * head_dim // 2)
