@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from model_onnx.config import ModelConfig
-from model_onnx.errors import BundleError
+from model_onnx.errors import BundleError, ConfigError
 
 FORMAT_VERSION = 1
 
@@ -37,6 +37,10 @@ EMBEDDING_WEIGHTS, PROJECTOR_WEIGHTS, DECODER_WEIGHTS = (
     "projectors.bin",
     "decoder.bin",
 )
+_NEEDED = {
+    *GRAPHS, EMBEDDING_WEIGHTS, PROJECTOR_WEIGHTS, DECODER_WEIGHTS,
+    TOKENIZER, CHAT_TEMPLATE, GENERATION_CONFIG,
+}  # fmt: skip
 
 INPUT_IDS, INPUTS_EMBEDS = "input_ids", "inputs_embeds"
 PIXEL_VALUES, IMAGE_POSITION_IDS = "pixel_values", "image_position_ids"
@@ -47,6 +51,7 @@ LOCAL_SEQLENS, LOCAL_TOTAL = "local_seqlens_k", "local_total_sequence_length"
 GLOBAL_SEQLENS, GLOBAL_TOTAL = "global_seqlens_k", "global_total_sequence_length"
 
 ActivationType = Literal["float32", "float16", "bfloat16"]
+Device = Literal["cpu", "cuda"]
 
 
 def past_names(layer: int) -> tuple[str, str]:
@@ -71,7 +76,7 @@ class Bundle:
     directory: Path
     config: ModelConfig
     recipe: str
-    device: Literal["cpu", "cuda"]
+    device: Device
     activation_type: ActivationType
     embedding_factor: float
     files: Mapping[str, Mapping[str, Any]]  # name -> {"sha256", "bytes"}
@@ -82,7 +87,7 @@ class Bundle:
         """Reads and checks a bundle: every file is there with its size; with `verify`, its hash too
         (seconds per gigabyte). Raises BundleError."""
         directory = Path(directory)
-        raw = _read_manifest(directory)
+        raw = _read_object(directory / MANIFEST)
         if raw.get("format") != FORMAT_VERSION:
             raise BundleError(
                 f"{directory}: got bundle format {raw.get('format')!r}, expected {FORMAT_VERSION}; "
@@ -93,14 +98,19 @@ class Bundle:
                 directory=directory,
                 config=ModelConfig.from_json(raw["config"]),
                 recipe=raw["recipe"],
-                device=raw["device"],
-                activation_type=raw["activation_type"],
-                embedding_factor=raw["embedding_factor"],
-                files=raw["files"],
+                device=_one_of(raw["device"], get_args(Device)),
+                activation_type=_one_of(raw["activation_type"], get_args(ActivationType)),
+                embedding_factor=float(raw["embedding_factor"]),
+                files={
+                    name: {"sha256": str(entry["sha256"]), "bytes": int(entry["bytes"])}
+                    for name, entry in raw["files"].items()
+                },
                 source_sha256=raw["source_sha256"],
             )
-        except KeyError as error:
-            raise BundleError(f"{directory / MANIFEST} has no {error}; export again") from error
+        except (AttributeError, ConfigError, KeyError, TypeError, ValueError) as error:
+            raise BundleError(
+                f"{directory / MANIFEST} is damaged: {error!r}; copy or export the bundle again"
+            ) from error
         bundle._check_files(verify)
         return bundle
 
@@ -127,15 +137,18 @@ class Bundle:
 
     @cached_property
     def generation_config(self) -> dict[str, Any]:
-        raw = json.loads(self.path(GENERATION_CONFIG).read_text(encoding="utf-8"))
-        assert isinstance(raw, dict)
-        return raw
+        return _read_object(self.path(GENERATION_CONFIG))
 
     @property
     def eos_token_ids(self) -> tuple[int, ...]:
         """Every id that ends a turn."""
-        eos = self.generation_config["eos_token_id"]
-        return tuple(eos) if isinstance(eos, list) else (int(eos),)
+        eos = self._token_ids("eos_token_id")
+        if not eos:
+            raise BundleError(
+                f"{self.path(GENERATION_CONFIG)} has no eos_token_id; use the "
+                "generation_config.json that came with the checkpoint"
+            )
+        return eos
 
     @property
     def suppress_tokens(self) -> tuple[int, ...]:
@@ -147,9 +160,27 @@ class Bundle:
             *(config.audio_token_id, config.boa_token_id, config.eoa_token_id),
             config.video_token_id,
         }
-        return tuple(sorted(media.union(self.generation_config.get("suppress_tokens") or ())))
+        return tuple(sorted(media.union(self._token_ids("suppress_tokens"))))
+
+    def _token_ids(self, name: str) -> tuple[int, ...]:
+        """A field of the generation config that holds one id, several or none."""
+        value = self.generation_config.get(name)
+        ids = value if isinstance(value, list) else [] if value is None else [value]
+        wrong = [i for i in ids if type(i) is not int or not 0 <= i < self.config.vocab_size]
+        if wrong:
+            raise BundleError(
+                f"{self.path(GENERATION_CONFIG)}: {name} has {wrong}, expected ids below "
+                f"{self.config.vocab_size}; use the file that came with the checkpoint"
+            )
+        return tuple(ids)
 
     def _check_files(self, verify: bool) -> None:
+        missing = sorted(_NEEDED.difference(self.files))
+        if missing:
+            raise BundleError(
+                f"{self.directory / MANIFEST} does not list {missing}; the bundle is incomplete, "
+                "copy or export it again"
+            )
         for name, entry in self.files.items():
             path = self.path(name)
             got = path.stat().st_size if path.is_file() else None
@@ -164,16 +195,21 @@ class Bundle:
                 )
 
 
-def _read_manifest(directory: Path) -> dict[str, Any]:
-    path = directory / MANIFEST
+def _read_object(path: Path) -> dict[str, Any]:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BundleError(
-            f"{directory} has no {MANIFEST}; expected a bundle of `flows export CHECKPOINT OUT`"
+            f"{path.parent} has no {path.name}; expected a bundle of `flows export CHECKPOINT OUT`"
         ) from None
     except (OSError, ValueError) as error:
         raise BundleError(f"cannot read {path}: {error}; export the bundle again") from error
     if not isinstance(raw, dict):
         raise BundleError(f"{path}: expected a JSON object; export the bundle again")
     return raw
+
+
+def _one_of(value: Any, allowed: tuple[Any, ...]) -> Any:
+    if value not in allowed:
+        raise ValueError(f"got {value!r}, expected one of {allowed}")
+    return value
