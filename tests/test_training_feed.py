@@ -57,7 +57,8 @@ def test_bucket_edges(length: int, expected: int | None) -> None:
 
 def test_a_feeder_ends_when_its_parent_is_gone() -> None:
     context = get_context("spawn")
-    arguments = (1, 512, context.Value("d", 0.0), context.Queue(1), os.getpid() + 1)
+    progress, out = context.Value("d", 0.0), context.Queue(1)
+    arguments = (1, 512, ("copy_text",), progress, out, os.getpid() + 1)
     process = context.Process(target=feed, args=arguments, daemon=True)
     process.start()
     process.join(60)
