@@ -43,6 +43,9 @@ class Decoder:
     ) -> None:
         self.config = bundle.config
         self._kind = bundle.activation_type
+        # float16 has no room for float32's least value: minus infinity spoils a row's softmax.
+        self._floor = np.float32(-65504 if self._kind == "float16" else np.finfo(np.float32).min)
+        self._works_in_place = provider == "cpu"
         self._factor = np.float32(bundle.embedding_factor)
         self._graphs: dict[str, Graph] = {}
         for name in names.GRAPHS:
@@ -81,12 +84,12 @@ class Decoder:
         slots, count, _ = embeds.shape
         chosen = slice(start, start + slots)
         local, total = cache.local_rows[chosen] + count, cache.positions[chosen] + count
-        bias = to_elements(cache.local_bias(start, slots, blocks), self._kind)
+        bias = np.maximum(cache.local_bias(start, slots, blocks), self._floor)
         hidden = np.empty_like(embeds)
         inputs = {
             names.INPUTS_EMBEDS: self._tensor(embeds),
             names.POSITION_IDS: tensor(cache.positions[chosen, None] + np.arange(count)),
-            names.LOCAL_ATTENTION_BIAS: self._tensor(bias),
+            names.LOCAL_ATTENTION_BIAS: self._tensor(to_elements(bias, self._kind)),
             names.LOCAL_SEQLENS: tensor((local - 1).astype(np.int32)),
             names.LOCAL_TOTAL: tensor(np.array(local.max(), np.int32)),
             names.GLOBAL_SEQLENS: tensor((total - 1).astype(np.int32)),
@@ -154,9 +157,13 @@ class Decoder:
         return Tensor(np.require(array, requirements="C"), ELEMENT_TYPES[self._kind].onnx)
 
     def _view(self, cache: KVCache, start: int, slots: int) -> ort.IOBinding:
-        """The binding with the buffers of these slots as past and present, made once."""
+        """The binding with the buffers of these slots as past and present.
+
+        Made once on the CPU, where the graph writes into them. Elsewhere binding is what copies the
+        past to the device, so it is done for every step: right, but slow with a long context.
+        """
         views_of_cache = self._views.setdefault(cache, {})
-        if (start, slots) not in views_of_cache:
+        if (start, slots) not in views_of_cache or not self._works_in_place:
             binding = self._graphs[names.DECODER].binding()
             for layer, pair in enumerate(cache.buffers):
                 views = [self._tensor(buffer[start : start + slots]) for buffer in pair]

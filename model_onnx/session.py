@@ -14,7 +14,9 @@ import platform
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -32,7 +34,11 @@ _PROVIDERS: dict[Provider, str] = {
     "cuda": "CUDAExecutionProvider",
 }
 _STATE = ort.capi.onnxruntime_pybind11_state
-_LOAD_ERRORS = (_STATE.Fail, _STATE.InvalidProtobuf, _STATE.InvalidGraph, _STATE.NotImplemented)
+_LOAD_ERRORS = (
+    *(_STATE.Fail, _STATE.InvalidArgument, _STATE.InvalidProtobuf, _STATE.InvalidGraph),
+    *(_STATE.NoSuchFile, _STATE.NotImplemented, _STATE.RuntimeException),
+)
+_DRAFT = ".making-"
 # Below this a private copy costs less than keeping a second file on disk.
 _PREPACK_FROM_BYTES = 64 << 20
 # ONNX Runtime 1.31 aligns what it writes to the external file only above 1 MiB. A packed INT4
@@ -84,7 +90,11 @@ def choose_provider(bundle: Bundle, wanted: Provider | None) -> Provider:
 
 
 class Graph:
-    """One ONNX graph whose inputs and outputs are bound to arrays that the caller owns."""
+    """One ONNX graph whose inputs and outputs are bound to arrays that the caller owns.
+
+    On the CPU it works in those arrays. Other providers copy an input when it is bound and an
+    output when the graph has run.
+    """
 
     def __init__(self, session: ort.InferenceSession) -> None:
         self._session = session
@@ -99,7 +109,9 @@ class Graph:
         """Binds and runs. Everything not named must be bound already."""
         bind(binding.bind_input, inputs)
         bind(binding.bind_output, outputs)
+        binding.synchronize_inputs()
         self._session.run_with_iobinding(binding)
+        binding.synchronize_outputs()
 
 
 class Tensor(NamedTuple):
@@ -125,19 +137,28 @@ def open_graph(
 ) -> Graph:
     """Opens one graph of a bundle.
 
-    threads: 0 lets ONNX Runtime use every core. prepack: None decides by the weights' size.
-    Raises BundleError when ONNX Runtime cannot load the graph.
+    threads: 0 lets ONNX Runtime use every core. prepack: None decides by the weights' size; it is
+    for the CPU alone. Raises BundleError when ONNX Runtime cannot load the graph and
+    RuntimeUnavailableError when the provider does not start.
     """
     weights = sum(entry["bytes"] for entry in bundle.files.values())
     if prepack is None:
         prepack = weights >= _PREPACK_FROM_BYTES
-    path = bundle.path(name)
+    prepack, path = prepack and provider == "cpu", bundle.path(name)
     try:
-        if prepack and provider == "cpu":
+        if prepack:
             path = prepacked(bundle, name)
-        return Graph(_session(path, [_PROVIDERS[provider]], threads, optimized=prepack))
+        session = _session(path, [_PROVIDERS[provider]], threads, optimized=prepack)
     except _LOAD_ERRORS as error:
         raise BundleError(f"{path} does not load: {error}; export the bundle again") from error
+    # Where the libraries of CUDA are missing, ONNX Runtime warns and carries on with the CPU.
+    if _PROVIDERS[provider] not in session.get_providers():
+        raise RuntimeUnavailableError(
+            f"{_PROVIDERS[provider]} did not start, onnxruntime would use "
+            f"{session.get_providers()}; install scanscribe[cuda] on a machine with a GPU, or use "
+            "a bundle made for the CPU"
+        )
+    return Graph(session)
 
 
 def prepacked(bundle: Bundle, name: str) -> Path:
@@ -145,23 +166,44 @@ def prepacked(bundle: Bundle, name: str) -> Path:
 
     Kept in the user's cache directory, keyed by bundle, ONNX Runtime version and CPU features. Two
     processes may make it at once: each writes its own directory and the first rename wins.
+    Raises RuntimeUnavailableError when it cannot be written.
     """
     home = cache_directory() / f"{bundle.sha256[:16]}-{_machine_key()}" / Path(name).stem
     if (home / name).exists():
         return home / name
-    home.parent.mkdir(parents=True, exist_ok=True)
-    _check_disk(bundle, home.parent)
-    draft = Path(tempfile.mkdtemp(prefix=".making-", dir=home.parent))
     try:
-        _session(bundle.path(name), [_PROVIDERS["cpu"]], 0, write_to=draft / name)
+        home.parent.mkdir(parents=True, exist_ok=True)
+        _check_disk(bundle, home.parent)
+        _remove_abandoned(home.parent)
+        draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=home.parent))
         try:
-            draft.rename(home)
-        except OSError:
-            if not (home / name).exists():
-                raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+            _session(bundle.path(name), [_PROVIDERS["cpu"]], 0, write_to=draft / name)
+            _publish(draft, home)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    except OSError as error:
+        raise RuntimeUnavailableError(
+            f"cannot keep the prepacked weights in {home.parent}: {error.strerror}; set "
+            "XDG_CACHE_HOME to a directory that can be written, or open the engine with "
+            "prepack=False"
+        ) from error
     return home / name
+
+
+def _publish(draft: Path, home: Path) -> None:
+    try:
+        draft.rename(home)
+    except OSError:
+        if not home.exists():  # else another process was first
+            raise
+
+
+def _remove_abandoned(directory: Path) -> None:
+    """A process that was killed while it wrote leaves gigabytes. None writes for a day."""
+    for draft in directory.glob(f"{_DRAFT}*"):
+        with suppress(OSError):
+            if time.time() - draft.stat().st_mtime > 86400:
+                shutil.rmtree(draft, ignore_errors=True)
 
 
 def cache_directory() -> Path:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -101,9 +103,48 @@ def test_a_provider_that_is_not_there(directory: Path, monkeypatch: pytest.Monke
     assert session.choose_provider(Bundle.open(directory), None) == "cpu"
 
 
-def test_a_damaged_graph_is_a_bundle_error(directory: Path, tmp_path: Path) -> None:
-    import shutil
+@pytest.mark.parametrize("prepack", [None, True])
+def test_a_provider_that_does_not_start_is_not_replaced_by_the_cpu(
+    directory: Path, cache_home: Path, monkeypatch: pytest.MonkeyPatch, prepack: bool | None
+) -> None:
+    """As onnxruntime-gpu does where CUDA's libraries are missing: it lists the provider, warns and
+    opens the session on the CPU."""
+    wanted: list[dict[str, Any]] = []
+    real = session._session
 
+    def without_cuda(path: Path, providers: Any, threads: int, **options: Any) -> Any:
+        wanted.append({"providers": providers, **options})
+        return real(path, ["CPUExecutionProvider"], threads, **options)
+
+    monkeypatch.setattr(session, "_session", without_cuda)
+    with pytest.raises(RuntimeUnavailableError, match="CUDAExecutionProvider did not start"):
+        session.open_graph(Bundle.open(directory), DECODER, "cuda", prepack=prepack)
+    # A prepacked graph is the CPU's alone: on CUDA the graph is the bundle's, to be optimised.
+    assert wanted == [{"providers": ["CUDAExecutionProvider"], "optimized": False}]
+    assert not cache_home.exists()
+
+
+def test_a_cache_directory_that_cannot_be_written(directory: Path, cache_home: Path) -> None:
+    cache_home.parent.mkdir()
+    cache_home.touch()
+    with pytest.raises(RuntimeUnavailableError, match="or open the engine with prepack=False"):
+        session.prepacked(Bundle.open(directory), DECODER)
+
+
+def test_what_a_killed_process_left_is_removed_after_a_day(
+    directory: Path, cache_home: Path
+) -> None:
+    home = session.prepacked(Bundle.open(directory), DECODER).parents[1]
+    old, fresh = home / ".making-old", home / ".making-fresh"
+    for draft in (old, fresh):
+        draft.mkdir()
+        (draft / "decoder.bin").touch()
+    os.utime(old, (0, 0))
+    session.prepacked(Bundle.open(directory), HEAD)
+    assert fresh.exists() and not old.exists()
+
+
+def test_a_damaged_graph_is_a_bundle_error(directory: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(directory, copy)
     size = (copy / DECODER).stat().st_size
