@@ -181,6 +181,9 @@ class Run:
     def train(self) -> None:
         stream = self.clock.step * 64 + rank() + 1
         feed = Feed(stream, self.options.budget, self.options.tasks)
+        if self.clock.step == 0:  # where the curves start; not training time
+            self.log({"held_out": self.evaluate()})
+            self.clock.last = time.monotonic()
         meter = Meter()
         saved = evaluated = self.clock.seconds
         batches = feed.batches()
