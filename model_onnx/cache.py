@@ -51,7 +51,10 @@ class KVCache:
         self.local_rows = np.zeros(slots, np.int64)
         self._config, self._dtype = config, dtype
         self._capacity = {"local": local_capacity, "global": global_capacity}
-        self.buffers = [self._allocate(layer) for layer in range(len(config.layers))]
+        self.buffers = [
+            self._allocate(index, self._capacity[layer.kind])
+            for index, layer in enumerate(config.layers)
+        ]
 
     @property
     def local_capacity(self) -> int:
@@ -62,19 +65,23 @@ class KVCache:
         return self._capacity["global"]
 
     def grow(self, *, local_capacity: int = 0, global_capacity: int = 0) -> bool:
-        """Makes the buffers at least this long, keeping all rows. True when memory moved."""
-        moved = False
-        for kind, wanted in (("local", local_capacity), ("global", global_capacity)):
-            if wanted <= self._capacity[kind]:
-                continue
-            moved, self._capacity[kind] = True, wanted
-            rows = int((self.local_rows if kind == "local" else self.positions).max())
-            for index, layer in enumerate(self._config.layers):
-                if layer.kind == kind:
-                    old, self.buffers[index] = self.buffers[index], self._allocate(index)
-                    for new_buffer, old_buffer in zip(self.buffers[index], old, strict=True):
-                        new_buffer[:, :, :rows] = old_buffer[:, :, :rows]
-        return moved
+        """Makes the buffers at least this long, keeping all rows. True when memory moved. When
+        memory does not suffice, MemoryError is raised and nothing has changed."""
+        wanted = {"local": local_capacity, "global": global_capacity}
+        longer = {kind: size for kind, size in wanted.items() if size > self._capacity[kind]}
+        fresh = {
+            index: self._allocate(index, longer[layer.kind])
+            for index, layer in enumerate(self._config.layers)
+            if layer.kind in longer
+        }
+        for index, pair in fresh.items():
+            local = self._config.layers[index].kind == "local"
+            for new, old in zip(pair, self.buffers[index], strict=True):
+                for slot, rows in enumerate(self.local_rows if local else self.positions):
+                    new[slot, :, :rows] = old[slot, :, :rows]
+            self.buffers[index] = pair
+        self._capacity.update(longer)
+        return bool(longer)
 
     def reserve(self, slot: int, count: int) -> None:
         """Makes room for `count` new rows. Compacts the local buffers when they are full, so after
@@ -164,8 +171,8 @@ class KVCache:
         visible &= np.abs(ahead) < window
         return np.where(visible, np.float32(0), np.finfo(np.float32).min)[:, None]
 
-    def _allocate(self, index: int) -> tuple[Array, Array]:
+    def _allocate(self, index: int, capacity: int) -> tuple[Array, Array]:
         layer = self._config.layers[index]
-        shape = (self.slots, layer.kv_heads, self._capacity[layer.kind], layer.head_dim)
+        shape = (self.slots, layer.kv_heads, capacity, layer.head_dim)
         # Zeros, not garbage: a NaN in an unwritten row would spoil a masked product.
         return np.zeros(shape, self._dtype), np.zeros(shape, self._dtype)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from model_onnx.cache import KVCache
 from model_onnx.config import LayerSpec, ModelConfig
+from model_onnx.session import Array
 
 WINDOW = 8
 
@@ -164,3 +167,42 @@ def test_unused_slots_cost_no_memory_until_written() -> None:
     assert sum(key.nbytes + value.nbytes for key, value in cache.buffers) > 1 << 30
     write(cache, 7, [1, 2, 3])
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10
+
+
+def test_memory_that_does_not_suffice_changes_nothing() -> None:
+    cache = make()
+    write(cache, 1, [1, 2, 3])
+    allocate, calls = cache._allocate, [0]
+
+    def failing(index: int, capacity: int) -> tuple[Array, Array]:
+        calls[0] += 1
+        if calls[0] == 2:
+            raise MemoryError
+        return allocate(index, capacity)
+
+    cache._allocate = failing  # type: ignore[method-assign]
+    before = [id(buffer) for pair in cache.buffers for buffer in pair]
+    with pytest.raises(MemoryError):
+        cache.grow(local_capacity=100, global_capacity=100)
+    assert (cache.local_capacity, cache.global_capacity) == (WINDOW - 1 + 6, 64)
+    assert [id(buffer) for pair in cache.buffers for buffer in pair] == before
+    check(cache, 1, [1, 2, 3])
+
+
+def test_growing_touches_the_pages_of_used_slots_alone() -> None:
+    cache = make()
+    write(cache, 0, [1, 2, 3])
+    written: list[int] = []
+    allocate = cache._allocate
+
+    class Recording(np.ndarray[Any, np.dtype[Any]]):
+        def __setitem__(self, key: Any, value: Any) -> None:
+            written.append(int(np.prod(np.shape(value))))
+            super().__setitem__(key, value)
+
+    def recording(index: int, capacity: int) -> Any:
+        return tuple(buffer.view(Recording) for buffer in allocate(index, capacity))
+
+    cache._allocate = recording  # type: ignore[method-assign]
+    assert cache.grow(global_capacity=100)
+    assert sum(written) == 2 * 3 * 8  # key and value: three rows of one head of 8
