@@ -13,6 +13,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
@@ -35,9 +36,7 @@ _CHUNK = 512  # tokens of a prefill chunk
 # Rows beyond the window in a decode slot: the local buffers move once per so many tokens. At the
 # 12B's shape a move copies 670 MB, 0.1 s; once per 128 steps of a second it does not show.
 _SLACK = 128
-_SNAPSHOT_BYTES = (
-    2 << 30
-)  # shared prefixes kept; a 300-token prefix of the 12B takes 200 MB in fp32
+_SNAPSHOT_BYTES = 2 << 30  # of shared prefixes; one of 300 tokens of the 12B takes 200 MB in fp32
 _GLOBAL_STEP = 256  # global buffers grow in steps of so many rows
 
 
@@ -54,8 +53,12 @@ class _Prefill:
 class Engine:
     """A model that answers requests from any thread. Use as a context manager or call `close`."""
 
+    provider: Provider = "cpu"
+
     def __init__(self, bundle: Bundle, decoder: Decoder, *, slots: int = 8) -> None:
         """For tests and special cases; `Engine.open` is the usual way."""
+        if slots < 1:
+            raise RequestError(f"got {slots} slots, expected at least one")
         self.bundle = bundle
         self.renderer = PromptRenderer(bundle)
         self.grammar = Grammar(bundle)
@@ -100,8 +103,6 @@ class Engine:
         engine.provider = chosen
         return engine
 
-    provider: Provider = "cpu"
-
     def submit(self, request: Request) -> Future[Result]:
         """Queues a request; thread-safe. `future.cancel()` works until the result is there.
 
@@ -131,7 +132,8 @@ class Engine:
         with self._wake:
             self._closed = True
             self._wake.notify()
-        self._thread.join()
+        if threading.current_thread() is not self._thread:  # a callback of a future runs there
+            self._thread.join()
 
     def __enter__(self) -> Engine:
         return self
@@ -148,6 +150,11 @@ class Engine:
         length, limit = len(request.prompt.ids), self.bundle.config.max_positions
         if length == 0 or request.max_new_tokens < 1:
             raise RequestError("got an empty prompt or budget; expected at least one token of each")
+        if not 0 <= request.prompt.prefix < length:
+            raise RequestError(
+                f"got a shared prefix of {request.prompt.prefix} in a prompt of {length} tokens, "
+                "expected a part of it; use the engine's renderer"
+            )
         if length + request.max_new_tokens > limit:
             raise RequestError(
                 f"got a prompt of {length} and a budget of {request.max_new_tokens} tokens, "
@@ -157,15 +164,21 @@ class Engine:
     # The loop: everything below runs in the engine's thread.
 
     def _run(self) -> None:
-        while self._wait():
-            self._drop_cancelled()
-            if self._prefill is None and self._waiting and len(self._active) < self._slots.slots:
-                self._guard([self._waiting[0]], self._start_prefill)
-            if self._prefill is not None:
-                self._guard([self._prefill.sequence], self._prefill_chunk)
-            if self._active:
-                self._guard(list(self._active), self._step)
-        self._abandon()
+        try:
+            while self._wait():
+                self._drop_settled()
+                if (
+                    self._prefill is None
+                    and self._waiting
+                    and len(self._active) < self._slots.slots
+                ):
+                    self._attempt([self._waiting[0]], self._start_prefill)
+                if self._prefill is not None:
+                    self._attempt([self._prefill.sequence], self._prefill_chunk)
+                if self._active:
+                    self._step()
+        finally:  # whatever ended the thread, nobody waits for ever
+            self._abandon()
 
     def _wait(self) -> bool:
         """Sleeps until there is work. False when the engine was closed."""
@@ -174,31 +187,31 @@ class Engine:
                 self._wake.wait()
             return not self._closed
 
-    def _drop_cancelled(self) -> None:
+    def _drop_settled(self) -> None:
+        """Forgets the requests that were cancelled, have failed or are out of time."""
         with self._wake:
-            for sequence in [s for s in self._waiting if self._stopped(s)]:
+            waiting = list(self._waiting)
+        for sequence in filter(self._is_settled, waiting):
+            with self._wake:
                 self._waiting.remove(sequence)
-        if self._prefill is not None and self._stopped(self._prefill.sequence):
+        if self._prefill is not None and self._is_settled(self._prefill.sequence):
             self._prefill = None
-        for sequence in [s for s in self._active if self._stopped(s)]:
+        for sequence in list(filter(self._is_settled, self._active)):
             self._leave(sequence)
 
-    def _stopped(self, sequence: Sequence) -> bool:
-        if sequence.future.cancelled():
-            sequence.future.set_running_or_notify_cancel()  # wakes those who wait for several
-            return True
-        if sequence.overdue:
-            _resolve(sequence)
-        return sequence.future.done()
+    def _is_settled(self, sequence: Sequence) -> bool:
+        if sequence.future.cancelled() or sequence.overdue:
+            sequence.settle()
+        return sequence.settled
 
-    def _guard(self, sequences: list[Sequence], work: Callable[[], None]) -> None:
-        """Runs one piece of work; an error ends the requests it was for and no others."""
+    def _attempt(self, sequences: list[Sequence], work: Callable[[], object]) -> None:
+        """Does one piece of work; an error ends the requests it was for and no others."""
         try:
             work()
         except Exception as error:
             for sequence in sequences:
-                _resolve(sequence, error)
-            self._drop_cancelled()
+                sequence.finish = "cancelled"
+                sequence.settle(error)
 
     def _start_prefill(self) -> None:
         with self._wake:
@@ -255,7 +268,7 @@ class Engine:
             sequence.absorb(hidden, self._decoder)
         sequence.decode_seconds += time.monotonic() - started
         if sequence.finish is not None:
-            _resolve(sequence)
+            sequence.settle()
             return
         request = sequence.request
         slot = len(self._active)
@@ -269,48 +282,47 @@ class Engine:
         """Feeds every active sequence once and lets it choose."""
         started, alone = time.monotonic(), len(self._active) == 1
         for slot, sequence in enumerate(self._active):
-            if sequence.drafts or (alone and len(sequence.pending) > 1):
-                self._feed_one(slot, sequence)
-            else:
-                sequence.ready = True
-                if len(sequence.pending) > 1:  # all but the last token; that one joins the batch
-                    self._forward(slot, 1, [sequence.pending[:-1]])
-                    sequence.pending = sequence.pending[-1:]
-        for slot, count in runs([sequence.ready for sequence in self._active]):
-            self._feed_batch(slot, self._active[slot : slot + count])
+            several = len(sequence.pending) > 1
+            sequence.ready = not sequence.drafts and not (alone and several)
+            if not sequence.ready:
+                self._attempt([sequence], partial(self._feed_one, slot, sequence))
+            elif several:
+                self._attempt([sequence], partial(self._feed_most, slot, sequence))
+        for slot, count in runs([s.ready and s.finish is None for s in self._active]):
+            batch = self._active[slot : slot + count]
+            self._attempt(batch, partial(self._feed_batch, slot, batch))
         seconds = time.monotonic() - started
         for sequence in list(self._active):
-            sequence.ready = False
             sequence.decode_seconds += seconds
             if sequence.finish is not None:
-                _resolve(sequence)
+                sequence.settle()
                 self._leave(sequence)
 
     def _feed_one(self, slot: int, sequence: Sequence) -> None:
         hidden = self._forward(slot, 1, [sequence.pending + sequence.drafts])[0]
-        self._slots.rewind(slot, self._absorb(sequence, hidden))
+        self._slots.rewind(slot, sequence.absorb(hidden, self._decoder))
+
+    def _feed_most(self, slot: int, sequence: Sequence) -> None:
+        """All but the last token; that one joins the batch."""
+        self._forward(slot, 1, [sequence.pending[:-1]])
+        sequence.pending = sequence.pending[-1:]
 
     def _feed_batch(self, slot: int, sequences: list[Sequence]) -> None:
         hidden = self._forward(slot, len(sequences), [s.pending for s in sequences])[:, 0]
         whole = [index for index, sequence in enumerate(sequences) if sequence.needs_head]
         logits = dict(zip(whole, self._decoder.logits(hidden[whole]), strict=True)) if whole else {}
         for index, sequence in enumerate(sequences):
-            self._absorb(sequence, hidden[index : index + 1], logits.get(index))
-
-    def _absorb(self, sequence: Sequence, hidden: Array, logits: Array | None = None) -> int:
-        """One sequence's choices; an error ends that sequence alone."""
-        try:
-            return sequence.absorb(hidden, self._decoder, logits)
-        except Exception as error:
-            sequence.finish = "cancelled"
-            _resolve(sequence, error)
-            return 0
+            rows = hidden[index : index + 1], self._decoder, logits.get(index)
+            self._attempt([sequence], partial(sequence.absorb, *rows))
 
     def _forward(self, slot: int, count: int, tokens: list[list[int]]) -> Array:
-        """Feeds tokens [count][S], in pieces that fit a slot; hidden states [count, S, H]."""
-        parts = []
-        for start in range(0, len(tokens[0]), _SLACK):
-            ids = np.array([row[start : start + _SLACK] for row in tokens], np.int64)
+        """Feeds tokens [count][S], in pieces that fit a slot; hidden states [count, S, H].
+
+        The last piece is the longest one: only its rows can be dropped again, and drafts are last.
+        """
+        parts, length = [], len(tokens[0])
+        for end in range((length - 1) % _SLACK + 1, length + 1, _SLACK):
+            ids = np.array([row[max(0, end - _SLACK) : end] for row in tokens], np.int64)
             for index in range(count):
                 self._slots.reserve(slot + index, ids.shape[1])
             embeds = self._decoder.embed(ids.reshape(-1)).reshape(*ids.shape, -1)
@@ -349,11 +361,12 @@ class Engine:
     def _abandon(self) -> None:
         closed = EngineClosedError("the engine was closed before this request was done")
         with self._wake:
+            self._closed = True
             left = [*self._waiting, *self._active]
         if self._prefill is not None:
             left.append(self._prefill.sequence)
         for sequence in left:
-            _resolve(sequence, closed)
+            sequence.settle(closed)
 
 
 def image_blocks(prompt: Prompt) -> Array:
@@ -392,13 +405,3 @@ def runs(flags: list[bool]) -> Iterator[tuple[int, int]]:
         if is_true:
             yield start, length
         start += length
-
-
-def _resolve(sequence: Sequence, error: Exception | None = None) -> None:
-    """Gives the caller the result or the error, unless the caller has cancelled."""
-    if sequence.future.done() or not sequence.future.set_running_or_notify_cancel():
-        return
-    if error is None:
-        sequence.future.set_result(sequence.result())
-    else:
-        sequence.future.set_exception(error)

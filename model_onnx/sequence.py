@@ -82,7 +82,7 @@ class Counts:
     accepted: int = 0
 
 
-@dataclass
+@dataclass(eq=False)
 class Sequence:
     """A request in flight."""
 
@@ -111,6 +111,7 @@ class Sequence:
         self.choice_probabilities: dict[str, float] | None = None
         self.counts = Counts()
         self.ready = False  # fed as one row of a batch in this step
+        self.settled = False  # the caller has the result, the error or the cancellation
 
     @property
     def overdue(self) -> bool:
@@ -169,6 +170,18 @@ class Sequence:
         # The choice was made at the first token; the others follow from it.
         self.logprobs = [float(np.log(max(values[best], 1e-30))), *[0.0] * (len(self.ids) - 1)]
         self.finish = "stop"
+
+    def settle(self, error: Exception | None = None) -> None:
+        """Gives the caller the result or the error, once, unless the caller has cancelled."""
+        if self.settled:
+            return
+        self.settled = True
+        if not self.future.set_running_or_notify_cancel():
+            return
+        if error is None:
+            self.future.set_result(self.result())
+        else:
+            self.future.set_exception(error)
 
     def result(self) -> Result:
         pieces = tuple(self.grammar.bytes_of(token) for token in self.ids)

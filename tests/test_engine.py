@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from dataclasses import replace
 from pathlib import Path
 
@@ -280,11 +280,107 @@ def test_an_error_ends_only_its_own_request(bundle: Bundle) -> None:
             futures[1].result(30)
 
 
+def test_an_error_in_a_step_ends_only_the_request_it_was_for(bundle: Bundle) -> None:
+    class Failing(FakeDecoder):
+        def forward(self, cache, start, embeds, blocks):  # type: ignore[no-untyped-def]
+            if cache.slots > 1 and embeds.shape[1] > 1:
+                raise RuntimeError("no such kernel")  # for a chunk of drafts
+            return super().forward(cache, start, embeds, blocks)
+
+    with Engine(bundle, FakeDecoder(bundle.config), slots=4) as whole:  # type: ignore[arg-type]
+        good = [Request(prompt(whole, text), max_new_tokens=20) for text in ("a", "b", "c")]
+        expected = answers([whole.generate(request) for request in good])
+    with Engine(bundle, Failing(bundle.config), slots=4) as engine:  # type: ignore[arg-type]
+        bad = Request(prompt(engine, "bad"), max_new_tokens=20, draft="any text")
+        futures = [engine.submit(request) for request in (good[0], bad, *good[1:])]
+        with pytest.raises(RuntimeError, match="no such kernel"):
+            futures.pop(1).result(30)
+        assert answers([future.result(30) for future in futures]) == expected
+
+
+def test_a_request_may_be_cancelled_in_the_moment_in_which_it_fails(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Late(Future[Result]):
+        def set_running_or_notify_cancel(self) -> bool:
+            self.cancel()
+            return super().set_running_or_notify_cancel()
+
+    class Failing(FakeDecoder):
+        def forward(self, cache, start, embeds, blocks):  # type: ignore[no-untyped-def]
+            raise RuntimeError("no such kernel")
+
+    with Engine(bundle, Failing(bundle.config)) as engine:  # type: ignore[arg-type]
+        monkeypatch.setattr("model_onnx.engine.Future", Late)
+        cancelled = engine.submit(Request(prompt(engine, "a")))
+        monkeypatch.undo()
+        with pytest.raises(CancelledError):
+            cancelled.result(30)
+        with pytest.raises(RuntimeError, match="no such kernel"):
+            engine.submit(Request(prompt(engine, "a"))).result(30)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_nobody_waits_for_a_thread_that_is_gone(bundle: Bundle) -> None:
+    class Deadly(FakeDecoder):
+        def forward(self, cache, start, embeds, blocks):  # type: ignore[no-untyped-def]
+            raise SystemExit  # no Exception: it ends the thread
+
+    engine = Engine(bundle, Deadly(bundle.config))  # type: ignore[arg-type]
+    futures = [engine.submit(Request(prompt(engine, "a"))) for _ in range(2)]
+    for future in futures:
+        with pytest.raises(EngineClosedError):
+            future.result(30)
+    with pytest.raises(EngineClosedError):
+        engine.submit(Request(prompt(engine, "a")))
+    engine.close()
+
+
+def test_a_callback_may_submit_and_close(bundle: Bundle) -> None:
+    """Callbacks of futures run in the engine's own thread."""
+    engine = Engine(bundle, Slow(bundle), slots=1)  # type: ignore[arg-type]
+    again: list[Future[Result]] = []
+    request = Request(prompt(engine, "a"), max_new_tokens=40)
+    late = replace(request, time_limit=0.01)  # still waits for the slot when its time is over
+
+    def go_on(done: Future[Result]) -> None:
+        assert done.result().finish == "cancelled"
+        again.append(engine.submit(request))
+        again[0].add_done_callback(lambda _: engine.close())
+
+    first, second = engine.submit(request), engine.submit(late)
+    second.add_done_callback(go_on)
+    assert first.result(30).ids == again[0].result(30).ids
+    engine._thread.join(30)
+    assert not engine._thread.is_alive()
+
+
+@pytest.mark.parametrize("length", [120, 125, 126, 127, 128])
+def test_drafts_after_a_long_forced_text_can_be_dropped(bundle: Bundle, length: int) -> None:
+    """Forced tokens and drafts together are more than a slot takes at once, and all drafts are
+    wrong: no row that the window still shows may be dropped with them."""
+    constraint = Regex(f"Q{{{length}}}[a-z]{{30}}")
+    outcomes = []
+    for draft in (None, "QQQQ" + "0123456789" * 3):
+        with Engine(bundle, FakeDecoder(bundle.config)) as engine:  # type: ignore[arg-type]
+            request = Request(prompt(engine, "a"), constraint, max_new_tokens=200, draft=draft)
+            outcomes.append(engine.generate(request))
+    plain, drafted = outcomes
+    assert plain.forced_tokens == drafted.forced_tokens == length
+    assert drafted.drafted_tokens >= 4 and drafted.accepted_tokens == 0
+    assert drafted.ids == plain.ids
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
         (lambda r: replace(r, max_new_tokens=0), RequestError, "empty prompt or budget"),
         (lambda r: replace(r, max_new_tokens=10**6), RequestError, "split the document"),
+        (
+            lambda r: replace(r, prompt=replace(r.prompt, prefix=len(r.prompt.ids))),
+            RequestError,
+            "shared prefix",
+        ),
         (
             lambda r: replace(r, constraint=SCHEMA, max_new_tokens=5),
             ConstraintError,
@@ -313,6 +409,11 @@ def test_closing_fails_what_is_not_done(bundle: Bundle) -> None:
             future.result(10)
     with pytest.raises(EngineClosedError):
         engine.submit(Request(prompt(engine, "a")))
+
+
+def test_an_engine_without_slots_is_refused(bundle: Bundle) -> None:
+    with pytest.raises(RequestError, match="got 0 slots"):
+        Engine(bundle, FakeDecoder(bundle.config), slots=0)  # type: ignore[arg-type]
 
 
 def test_opening_what_is_no_bundle(tmp_path: Path) -> None:
