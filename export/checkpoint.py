@@ -10,9 +10,10 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import ml_dtypes
 import numpy as np
@@ -77,22 +78,27 @@ class Checkpoint:
         """Every tensor in file order, in pieces of `rows(tensor)` rows. Read it to the end before
         asking for `sha256`."""
         for file in self.files:
-            digest = hashlib.sha256()
-            with file.open("rb") as stream:
-                tensors = [tensor for tensor in self.tensors.values() if tensor.file == file]
-                for tensor in sorted(tensors, key=lambda tensor: tensor.offset):
-                    digest.update(stream.read(tensor.offset - stream.tell()))
-                    step = max(1, rows(tensor))
-                    for start in range(0, tensor.rows, step):
-                        count = min(step, tensor.rows - start)
-                        data = stream.read(count * tensor.row_bytes)
-                        if len(data) != count * tensor.row_bytes:
-                            raise CheckpointError(f"{file}: ends inside tensor {tensor.name}")
-                        digest.update(data)
-                        shape = (count, *tensor.shape[1:]) if tensor.shape else ()
-                        yield Chunk(tensor, start, np.frombuffer(data, tensor.dtype).reshape(shape))
-                digest.update(stream.read())
-            self._digests[file.name] = digest.hexdigest()
+            with _readable(file), file.open("rb") as stream:
+                yield from self._chunks_of(file, stream, rows)
+
+    def _chunks_of(
+        self, file: Path, stream: BinaryIO, rows: Callable[[StoredTensor], int]
+    ) -> Iterator[Chunk]:
+        digest = hashlib.sha256()
+        tensors = [tensor for tensor in self.tensors.values() if tensor.file == file]
+        for tensor in sorted(tensors, key=lambda tensor: tensor.offset):
+            digest.update(stream.read(tensor.offset - stream.tell()))
+            step = max(1, rows(tensor))
+            for start in range(0, tensor.rows, step):
+                count = min(step, tensor.rows - start)
+                data = stream.read(count * tensor.row_bytes)
+                if len(data) != count * tensor.row_bytes:
+                    raise CheckpointError(f"{file}: ends inside tensor {tensor.name}")
+                digest.update(data)
+                shape = (count, *tensor.shape[1:]) if tensor.shape else ()
+                yield Chunk(tensor, start, np.frombuffer(data, tensor.dtype).reshape(shape))
+        digest.update(stream.read())
+        self._digests[file.name] = digest.hexdigest()
 
     @property
     def sha256(self) -> str:
@@ -101,6 +107,17 @@ class Checkpoint:
             return self._digests[self.files[0].name]
         listing = "".join(f"{self._digests[file.name]}  {file.name}\n" for file in self.files)
         return hashlib.sha256(listing.encode()).hexdigest()
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    """No permission, a failing disk, a file that went away: the checkpoint's fault, by name."""
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot read {file}: {error.strerror}; expected a safetensors file"
+        ) from error
 
 
 def _shards(path: Path) -> list[Path]:
@@ -143,8 +160,8 @@ def _indexed(index: Path) -> list[Path]:
 
 def _read_header(file: Path) -> list[StoredTensor]:
     """safetensors: 8 bytes length of a JSON header, the header, the data."""
-    size = file.stat().st_size
-    with file.open("rb") as stream:
+    with _readable(file), file.open("rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
         start = stream.read(8)
         if start[:4] == b"GGUF":
             raise CheckpointError(f"{file} is a GGUF file; expected the original safetensors")

@@ -294,11 +294,14 @@ def _embedding_factor(source: Checkpoint, assignment: Assignment, config: ModelC
 
 def _copy_tokenizer(checkpoint: Path, directory: Path) -> None:
     for name in (names.TOKENIZER, names.CHAT_TEMPLATE, names.GENERATION_CONFIG):
-        if not (checkpoint / name).is_file():
+        try:
+            content = (checkpoint / name).read_bytes()
+        except OSError as error:
             raise CheckpointError(
-                f"{checkpoint} has no {name}; expected it beside the weights, download it too"
-            )
-        shutil.copyfile(checkpoint / name, directory / name)
+                f"{checkpoint} has no {name} ({error.strerror}); expected it beside the weights, "
+                "download it too"
+            ) from error
+        (directory / name).write_bytes(content)
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

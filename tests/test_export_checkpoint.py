@@ -120,6 +120,15 @@ def test_damage_is_named(tmp_path: Path, damage: Callable[[bytes], bytes], messa
     assert str(file) in str(caught.value)
 
 
+def test_a_file_that_went_away(tmp_path: Path) -> None:
+    file = tmp_path / "x.safetensors"
+    save_file(ARRAYS, file)
+    checkpoint = Checkpoint(file)
+    file.unlink()
+    with pytest.raises(CheckpointError, match=r"cannot read .*x\.safetensors: No such file"):
+        read(checkpoint)
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_checkpoint_or_an_error(tmp_path_factory: Any, data: bytes) -> None:
     file = tmp_path_factory.mktemp("bytes") / "x.safetensors"
