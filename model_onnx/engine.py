@@ -279,15 +279,16 @@ class Engine:
         self._active.append(sequence)
 
     def _step(self) -> None:
-        """Feeds every active sequence once and lets it choose."""
-        started, alone = time.monotonic(), len(self._active) == 1
+        """Feeds every active sequence once and lets it choose.
+
+        Several tokens of one sequence are a chunk of their own, whatever else is decoded: kernels
+        for one row and for several round differently, and no answer may show its company.
+        """
+        started = time.monotonic()
         for slot, sequence in enumerate(self._active):
-            several = len(sequence.pending) > 1
-            sequence.ready = not sequence.drafts and not (alone and several)
+            sequence.ready = len(sequence.pending) + len(sequence.drafts) == 1
             if not sequence.ready:
                 self._attempt([sequence], partial(self._feed_one, slot, sequence))
-            elif several:
-                self._attempt([sequence], partial(self._feed_most, slot, sequence))
         for slot, count in runs([s.ready and s.finish is None for s in self._active]):
             batch = self._active[slot : slot + count]
             self._attempt(batch, partial(self._feed_batch, slot, batch))
@@ -301,11 +302,6 @@ class Engine:
     def _feed_one(self, slot: int, sequence: Sequence) -> None:
         hidden = self._forward(slot, 1, [sequence.pending + sequence.drafts])[0]
         self._slots.rewind(slot, sequence.absorb(hidden, self._decoder))
-
-    def _feed_most(self, slot: int, sequence: Sequence) -> None:
-        """All but the last token; that one joins the batch."""
-        self._forward(slot, 1, [sequence.pending[:-1]])
-        sequence.pending = sequence.pending[-1:]
 
     def _feed_batch(self, slot: int, sequences: list[Sequence]) -> None:
         hidden = self._forward(slot, len(sequences), [s.pending for s in sequences])[:, 0]

@@ -115,6 +115,25 @@ def test_tokens_do_not_depend_on_the_batch(engine: Engine) -> None:
     assert any(count > 1 for count, _ in decoder_of(engine).fed), "nothing was batched"
 
 
+def test_a_chunk_is_the_same_chunk_in_any_company(engine: Engine) -> None:
+    """Kernels for one row and for several round differently: forced tokens must be fed in the same
+    pieces whether or not there is a batch to join."""
+    wanted = requests(engine)
+    chunks: list[list[tuple[int, int]]] = []
+    for together in (False, True):
+        decoder_of(engine).fed.clear()
+        futures = []
+        for request in wanted:
+            futures.append(engine.submit(request))
+            if not together:
+                futures[-1].result(60)
+        for future in futures:
+            future.result(60)
+        chunks.append(sorted(fed for fed in decoder_of(engine).fed if fed[1] > 1))
+        engine._prefixes.clear()
+    assert chunks[0] == chunks[1] and len(chunks[0]) > len(wanted)
+
+
 def decoder_of(engine: Engine) -> FakeDecoder:
     decoder = engine._decoder
     assert isinstance(decoder, FakeDecoder)
