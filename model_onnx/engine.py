@@ -200,8 +200,10 @@ class Engine:
             self._leave(sequence)
 
     def _is_settled(self, sequence: Sequence) -> bool:
-        if sequence.future.cancelled() or sequence.overdue:
+        if sequence.future.cancelled():
             sequence.settle()
+        elif sequence.overdue and not sequence.settled:
+            self._attempt([sequence], sequence.expire)
         return sequence.settled
 
     def _attempt(self, sequences: list[Sequence], work: Callable[[], object]) -> None:
@@ -216,7 +218,7 @@ class Engine:
     def _start_prefill(self) -> None:
         with self._wake:
             sequence = self._waiting.popleft()
-        started = time.monotonic()
+        sequence.begun = started = time.monotonic()
         prompt = sequence.request.prompt
         blocks = image_blocks(prompt)
         spans = [span for span in prompt.media if span.kind != "audio"]

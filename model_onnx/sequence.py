@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
@@ -39,7 +39,8 @@ class Request:
     """One generation.
 
     max_new_tokens counts forced tokens too. draft: text that the answer mostly copies (guesses are
-    taken from it). time_limit: seconds from submission, after which the text so far is returned.
+    taken from it). time_limit: seconds from when the engine begins with it (waiting for a slot does
+    not count), after which the text so far is returned, constrained text closed legally.
     """
 
     prompt: Prompt
@@ -56,7 +57,8 @@ class Result:
 
     logprobs: float32, natural log of each token's probability under the mask; 0 for forced tokens.
     finish: `stop` (complete), `truncated` (budget; constrained text is closed legally), `loop` (a
-    repetition was cut), `cancelled` (time limit). choice_probabilities: for Choices, sums to 1.
+    repetition was cut), `cancelled` (time limit; closed too). choice_probabilities: for Choices,
+    sums to 1; None after the time limit.
     """
 
     text: str
@@ -89,7 +91,6 @@ class Sequence:
     request: Request
     future: Future[Result]
     grammar: Grammar
-    submitted: float = field(default_factory=time.monotonic)
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
 
@@ -110,13 +111,14 @@ class Sequence:
         self.finish: Finish | None = None
         self.choice_probabilities: dict[str, float] | None = None
         self.counts = Counts()
+        self.begun: float | None = None  # time.monotonic()
         self.ready = False  # fed as one row of a batch in this step
         self.settled = False  # the caller has the result, the error or the cancellation
 
     @property
     def overdue(self) -> bool:
-        limit = self.request.time_limit
-        return limit is not None and time.monotonic() - self.submitted > limit
+        limit, begun = self.request.time_limit, self.begun
+        return limit is not None and begun is not None and time.monotonic() - begun > limit
 
     @property
     def needs_head(self) -> bool:
@@ -170,6 +172,13 @@ class Sequence:
         # The choice was made at the first token; the others follow from it.
         self.logprobs = [float(np.log(max(values[best], 1e-30))), *[0.0] * (len(self.ids) - 1)]
         self.finish = "stop"
+
+    def expire(self) -> None:
+        """Ends the answer at its time limit. Options get no choice: none would be the model's."""
+        for token in [] if self.options else self.matcher.close():
+            self._record(token, 0.0)
+        self.finish = "cancelled"
+        self.settle()
 
     def settle(self, error: Exception | None = None) -> None:
         """Gives the caller the result or the error, once, unless the caller has cancelled."""

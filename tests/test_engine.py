@@ -277,6 +277,19 @@ def test_a_time_limit_returns_what_there_is(bundle: Bundle) -> None:
         assert result.finish == "cancelled" and 0 < len(result.ids) < 2000
 
 
+def test_a_time_limit_closes_constrained_text(bundle: Bundle) -> None:
+    with Engine(bundle, Slow(bundle)) as engine:  # type: ignore[arg-type]
+        for limit in (0.0, 0.02, 0.04):  # before the first token, and in the middle
+            request = Request(prompt(engine, "a"), SCHEMA, max_new_tokens=80, time_limit=limit)
+            result = engine.generate(request)
+            assert result.finish == "cancelled" or limit
+            assert set(json.loads(result.text)) == {"company_name", "total"}
+            assert len(result.ids) == len(result.logprobs) <= 80
+        two_chunks = prompt(engine, "x" * 600)
+        choice = engine.generate(Request(two_chunks, Choices(("in", "out")), time_limit=0))
+        assert (choice.text, choice.finish, choice.choice_probabilities) == ("", "cancelled", None)
+
+
 def test_a_loop_is_cut(bundle: Bundle) -> None:
     with Engine(bundle, FakeDecoder(bundle.config, lambda state, last: 77)) as engine:  # type: ignore[arg-type]
         result = engine.generate(Request(prompt(engine, "a"), max_new_tokens=400))
@@ -359,16 +372,19 @@ def test_a_callback_may_submit_and_close(bundle: Bundle) -> None:
     """Callbacks of futures run in the engine's own thread."""
     engine = Engine(bundle, Slow(bundle), slots=1)  # type: ignore[arg-type]
     again: list[Future[Result]] = []
+    submitted = threading.Event()
     request = Request(prompt(engine, "a"), max_new_tokens=40)
-    late = replace(request, time_limit=0.01)  # still waits for the slot when its time is over
+    late = replace(request, time_limit=0.01)  # ends before its 40 tokens are there
 
     def go_on(done: Future[Result]) -> None:
         assert done.result().finish == "cancelled"
         again.append(engine.submit(request))
         again[0].add_done_callback(lambda _: engine.close())
+        submitted.set()
 
     first, second = engine.submit(request), engine.submit(late)
     second.add_done_callback(go_on)
+    assert submitted.wait(30)
     assert first.result(30).ids == again[0].result(30).ids
     engine._thread.join(30)
     assert not engine._thread.is_alive()
