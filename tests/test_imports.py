@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import model_onnx
+from tests.tiny import tiny_bundle
 
 ROOT = Path(__file__).parents[1]
 # A package may import these packages of the project.
@@ -191,12 +192,21 @@ for name in {modules!r}:
     module = importlib.import_module(name)
     for found in pkgutil.iter_modules(getattr(module, "__path__", []), name + "."):
         importlib.import_module(found.name)
+{then}
 print(sorted({blocked!r} & set(sys.modules)))
+"""
+GENERATE = """
+import numpy
+from model_onnx import Audio, Engine, Image, Regex, Request, Turn
+parts = Image(numpy.zeros((48, 48, 3), numpy.uint8), None), Audio(numpy.ones(640, numpy.float32))
+with Engine.open({bundle!r}, threads=1) as engine:
+    prompt = engine.renderer.render([Turn("user", (*parts, "How many?"))])
+    assert engine.generate(Request(prompt, Regex("[0-9]{{2}}"))).text.isdigit()
 """
 
 
-def loaded_without(blocked: set[str], modules: list[str]) -> str:
-    script = BLOCKED.format(blocked=blocked, modules=modules)
+def loaded_without(blocked: set[str], modules: list[str], then: str = "") -> str:
+    script = BLOCKED.format(blocked=blocked, modules=modules, then=then)
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -207,9 +217,10 @@ def loaded_without(blocked: set[str], modules: list[str]) -> str:
 NOT_AT_RUN_TIME = {"torch", "transformers", "onnx", "onnx_ir", "safetensors", "export", "training"}
 
 
-def test_the_model_runs_without_the_libraries_of_the_others() -> None:
+def test_the_model_runs_without_the_libraries_of_the_others(tmp_path: Path) -> None:
     others = {"pydantic", "prefect", "typer", "rich", "pymupdf", "soundfile", "pipelines", "flows"}
-    assert loaded_without(NOT_AT_RUN_TIME | others, ["model_onnx"]) == "[]"
+    generate = GENERATE.format(bundle=str(tiny_bundle(tmp_path / "bundle")))
+    assert loaded_without(NOT_AT_RUN_TIME | others, ["model_onnx"], generate) == "[]"
 
 
 def test_pipelines_run_without_flows() -> None:
