@@ -36,6 +36,27 @@ _COMMON: dict[str, Any] = {
 }
 
 
+_VISION: dict[str, Any] = {
+    **_COMMON,
+    "model_type": "gemma4_unified_vision",
+    "model_patch_size": 48,
+    "num_soft_tokens": 280,
+    "patch_size": 16,
+    "pooling_kernel_size": 3,
+    "mm_embed_dim": 3840,
+    "mm_posemb_size": 1120,
+    "output_proj_dims": 3840,
+}
+_AUDIO: dict[str, Any] = {
+    **_COMMON,
+    "model_type": "gemma4_unified_audio",
+    "audio_embed_dim": 640,
+    "audio_samples_per_token": 640,
+    "hidden_size": 640,
+    "output_proj_dims": 640,
+}
+
+
 def published_config(layers: int = 48) -> dict[str, Any]:
     """config.json of the 12B, field by field, with as many layers as wanted, a multiple of 6."""
     kinds = (["sliding_attention"] * 5 + ["full_attention"]) * (layers // 6)
@@ -98,25 +119,8 @@ def published_config(layers: int = 48) -> dict[str, Any]:
                 "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
             },
         },
-        "vision_config": {
-            **_COMMON,
-            "model_type": "gemma4_unified_vision",
-            "model_patch_size": 48,
-            "num_soft_tokens": 280,
-            "patch_size": 16,
-            "pooling_kernel_size": 3,
-            "mm_embed_dim": 3840,
-            "mm_posemb_size": 1120,
-            "output_proj_dims": 3840,
-        },
-        "audio_config": {
-            **_COMMON,
-            "model_type": "gemma4_unified_audio",
-            "audio_embed_dim": 640,
-            "audio_samples_per_token": 640,
-            "hidden_size": 640,
-            "output_proj_dims": 640,
-        },
+        "vision_config": dict(_VISION),
+        "audio_config": dict(_AUDIO),
     }
 
 
