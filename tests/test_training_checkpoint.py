@@ -86,7 +86,7 @@ def test_logits_equal_those_of_transformers(
     model, reference, _ = pair
     ids, patches, positions, frames = prompt()
     merged = model.merge(ids, patches, positions, frames)
-    hidden, _ = model.language_model(merged, local_mask((ids == IMAGE).long(), model.size.window))
+    hidden, _ = model.language_model(merged, (ids == IMAGE).long())
     own = model.head(hidden[0])
     types = torch.where(ids == IMAGE, 1, torch.where(ids == AUDIO, 3, 0))
     theirs = reference(
@@ -130,15 +130,12 @@ def test_directory_is_complete_and_replaced_whole(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-def test_plain_causality_needs_no_mask() -> None:
-    block = torch.zeros(1, 16, dtype=torch.long)
-    assert local_mask(block, 16) is None
-    longer = local_mask(torch.zeros(1, 17, dtype=torch.long), 16)
-    assert longer is not None and not longer[0, 0, 16, 0] and longer[0, 0, 16, 1]
+def test_text_sees_what_came_before_inside_the_window() -> None:
+    mask = local_mask(torch.zeros(1, 17, dtype=torch.long), 16)
+    assert not mask[0, 16, 0] and mask[0, 16, 1] and not mask[0, 3, 4]
 
 
 def test_two_images_do_not_see_each_other() -> None:
     mask = local_mask(torch.tensor([[1, 1, 0, 2, 2]]), 16)
-    assert mask is not None
-    assert mask[0, 0, 0, 1] and mask[0, 0, 3, 4]
-    assert not mask[0, 0, 0, 3] and not mask[0, 0, 1, 2]
+    assert mask[0, 0, 1] and mask[0, 3, 4]
+    assert not mask[0, 0, 3] and not mask[0, 1, 2]

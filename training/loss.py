@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.encoding import IGNORED, Batch
-from training.model import FRAME_SLOTS, UnifiedModel, local_mask
+from training.model import FRAME_SLOTS, UnifiedModel
 
 PATCH_WEIGHT, FRAME_WEIGHT = 1.0, 0.3
 
@@ -26,7 +26,7 @@ class Losses:
 def losses(model: UnifiedModel, batch: Batch) -> Losses:
     patches = None if batch.patches is None else batch.patches.float() / 255
     x = model.merge(batch.ids, patches, batch.positions, batch.frames)
-    hidden, tap = model.language_model(x, local_mask(batch.block, model.size.window))
+    hidden, tap = model.language_model(x, batch.block)
     rows, places = (batch.targets != IGNORED).nonzero(as_tuple=True)
     targets = batch.targets[rows, places]
     logits = model.head(hidden[rows, places])

@@ -75,14 +75,28 @@ def normalise_scaled(x: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
     return (normalise(x, torch.float32) * weight).to(dtype)
 
 
-def gated(gate: Tensor, up: Tensor) -> Tensor:
+def add_normalised(x: Tensor, branch: Tensor, weight: Tensor) -> Tensor:
+    """The residual stream x [N, size] after a branch and the branch's own norm."""
+    return x + normalise(branch, torch.float32) * weight
+
+
+def gated(gate_up: Tensor) -> Tensor:
+    """[N, 2 * mlp] -> [N, mlp]."""
+    gate, up = gate_up.chunk(2, -1)
     return F.gelu(gate, approximate="tanh") * up
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """x [B, T, heads, head_dim], cos and sin [T, 1, head_dim] in the type of x."""
-    first, second = x.chunk(2, -1)
-    return x * cos + torch.cat((-second, first), -1) * sin
+def rotated(x: Tensor, weight: Tensor, rope: Tensor) -> Tensor:
+    """Normed and rotated heads: x [B, T, heads, head_dim], rope [2, T, head_dim] -> [B, heads, T,
+    head_dim]."""
+    heads = normalise(x, torch.float32).transpose(1, 2) * weight
+    first, second = heads.chunk(2, -1)
+    return (heads * rope[0] + torch.cat((-second, first), -1) * rope[1]).to(x.dtype).contiguous()
+
+
+def unrotated(x: Tensor) -> Tensor:
+    """Normed values: [B, T, heads, head_dim] -> [B, heads, T, head_dim]."""
+    return normalise(x, x.dtype).transpose(1, 2).contiguous()
 
 
 @dataclass
@@ -94,8 +108,10 @@ class Elementwise:
 
     normalise: Callable[[Tensor, torch.dtype], Tensor] = normalise
     normalise_scaled: Callable[[Tensor, Tensor, torch.dtype], Tensor] = normalise_scaled
-    gated: Callable[[Tensor, Tensor], Tensor] = gated
-    rotate: Callable[[Tensor, Tensor, Tensor], Tensor] = rotate
+    add_normalised: Callable[[Tensor, Tensor, Tensor], Tensor] = add_normalised
+    gated: Callable[[Tensor], Tensor] = gated
+    rotated: Callable[[Tensor, Tensor, Tensor], Tensor] = rotated
+    unrotated: Callable[[Tensor], Tensor] = unrotated
 
     def compile(self) -> None:
         for name, function in list(vars(self).items()):
@@ -134,10 +150,17 @@ def rope_table(shape: LayerShape, length: int) -> Tensor:
     return torch.stack((angle.cos(), angle.sin()))
 
 
+def joined_product(x: Tensor, *parts: nn.Linear) -> Tensor:
+    """Several projections of x in one matrix product: a CPU likes few wide ones."""
+    return F.linear(x, torch.cat([part.weight for part in parts]))
+
+
 class Attention(nn.Module):
     """Scale 1.0: the norms of queries and keys carry it.
 
-    Global layers take their values from the key projection.
+    Global layers take their values from the key projection. Plain products and a softmax: on two
+    cores the backward of the fused attention took four times as long at 128 tokens, and still half
+    as long again at 512.
     """
 
     def __init__(self, size: Shape, shape: LayerShape) -> None:
@@ -150,29 +173,26 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(size.heads * shape.head_dim, size.hidden, bias=False)
         self.q_norm = RMSNorm(shape.head_dim, shape.head_dim**-0.25)
         self.k_norm = RMSNorm(shape.head_dim, shape.head_dim**-0.25)
-        self.v_norm = RMSNorm(shape.head_dim, scaled=False)
 
-    def forward(self, x: Tensor, rope: Tensor, mask: Tensor | None) -> Tensor:
-        """x [B, T, H]; mask bool [B, 1, T, T], None = causal."""
-        split = (*x.shape[:2], -1, self.shape.head_dim)
-        query = self.q_proj(x).view(split)
-        key = self.k_proj(x).view(split)
-        value = key if self.shape.is_global else self.v_proj(x).view(split)
-        cos, sin = rope[:, :, None].to(query.dtype)
-        query = ELEMENTWISE.rotate(self.q_norm(query), cos, sin)
-        key = ELEMENTWISE.rotate(self.k_norm(key), cos, sin)
-        group = self.heads // self.shape.kv_heads
-        key = key.repeat_interleave(group, 2)
-        value = self.v_norm(value).repeat_interleave(group, 2)
-        mixed = F.scaled_dot_product_attention(
-            query.transpose(1, 2),
-            key.transpose(1, 2),
-            value.transpose(1, 2),
-            attn_mask=mask,
-            is_causal=mask is None,
-            scale=1.0,
-        )
-        return self.o_proj(mixed.transpose(1, 2).reshape(*x.shape[:2], -1))
+    def forward(self, x: Tensor, rope: Tensor, unseen: Tensor) -> Tensor:
+        """x [B, T, H]; rope [2, T, head_dim]; unseen [B or 1, 1, 1, T, T], 0 or -1e4."""
+        batch, length, _ = x.shape
+        heads, kv, size = self.heads, self.shape.kv_heads, self.shape.head_dim
+        if self.shape.is_global:
+            parts = joined_product(x, self.q_proj, self.k_proj).view(batch, length, -1, size)
+            key = value = parts[:, :, heads:]
+        else:
+            parts = joined_product(x, self.q_proj, self.k_proj, self.v_proj)
+            parts = parts.view(batch, length, -1, size)
+            key, value = parts[:, :, heads : heads + kv], parts[:, :, heads + kv :]
+        query = ELEMENTWISE.rotated(parts[:, :, :heads], self.q_norm.weight, rope)
+        key = ELEMENTWISE.rotated(key, self.k_norm.weight, rope)
+        value = ELEMENTWISE.unrotated(value)
+        # The heads of a group ask the same keys: they stand below each other in one product.
+        scores = query.view(batch, kv, -1, size) @ key.transpose(2, 3)
+        scores = scores.view(batch, kv, heads // kv, length, length)
+        mixed = (scores + unseen).softmax(-1).view(batch, kv, -1, length) @ value
+        return self.o_proj(mixed.view(batch, heads, length, size).transpose(1, 2).flatten(2))
 
 
 class MLP(nn.Module):
@@ -183,7 +203,8 @@ class MLP(nn.Module):
         self.down_proj = nn.Linear(size.mlp, size.hidden, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(ELEMENTWISE.gated(self.gate_proj(x), self.up_proj(x)))
+        """x [N, H]."""
+        return self.down_proj(ELEMENTWISE.gated(joined_product(x, self.gate_proj, self.up_proj)))
 
 
 class Layer(nn.Module):
@@ -195,12 +216,17 @@ class Layer(nn.Module):
         self.post_attention_layernorm = RMSNorm(size.hidden, 0.3)
         self.pre_feedforward_layernorm = RMSNorm(size.hidden)
         self.post_feedforward_layernorm = RMSNorm(size.hidden, 0.3)
-        self.layer_scalar = nn.Parameter(torch.ones(1))
+        # Not trained: the norms around it already scale each layer, and its gradient costs a pass.
+        self.register_buffer("layer_scalar", torch.ones(1))
 
-    def forward(self, x: Tensor, rope: Tensor, mask: Tensor | None) -> Tensor:
-        x = x + self.post_attention_layernorm(self.self_attn(self.input_layernorm(x), rope, mask))
-        x = x + self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))
-        return x * self.layer_scalar
+    def forward(self, x: Tensor, rope: Tensor, unseen: Tensor) -> Tensor:
+        add, after = ELEMENTWISE.add_normalised, self.post_attention_layernorm.weight
+        flat = x.flatten(0, 1)
+        branch = self.self_attn(self.input_layernorm(flat).view(x.shape), rope, unseen)
+        flat = add(flat, branch.flatten(0, 1), after)
+        branch = self.mlp(self.pre_feedforward_layernorm(flat))
+        flat = add(flat, branch, self.post_feedforward_layernorm.weight)
+        return (flat * self.layer_scalar).view(x.shape)
 
 
 class SoftTokens(nn.Module):
@@ -245,33 +271,41 @@ class Decoder(nn.Module):
             table = rope_table(size.layer(index), size.max_length)
             self.register_buffer(name, table, persistent=False)
 
-    def forward(self, x: Tensor, local: Tensor | None) -> tuple[Tensor, Tensor]:
-        """x [B, T, H], local bool [B, 1, T, T] (None = causal) -> two hidden states [B, T, H].
+    def forward(self, x: Tensor, block: Tensor) -> tuple[Tensor, Tensor]:
+        """x [B, T, H], block int [B, T] as in `local_mask` -> two hidden states [B, T, H].
 
         The first is final; the second, for the helper heads, is from two layers before the last.
         """
         tap, length = x, x.shape[1]
+        dtype = product_type(x)
+        local = bias(local_mask(block, self.size.window), dtype)
+        before = torch.ones(1, length, length, dtype=torch.bool, device=x.device).tril()
+        causal = bias(before, dtype)
         for index, layer in enumerate(self.layers):
             is_global = index == self.size.layers - 1
             rope = (self.global_rope if is_global else self.local_rope)[:, :length]
-            x = layer(x, rope, None if is_global else local)
+            x = layer(x, rope, causal if is_global else local)
             if index == self.size.layers - 3:
                 tap = x
         return self.norm(x), tap
 
 
-def local_mask(block: Tensor, window: int) -> Tensor | None:
-    """block [B, T] (0 = no image, 1.. = image number) -> bool [B, 1, T, T].
-
-    None where plain causality says the same.
-    """
-    length = block.shape[1]
-    if length <= window and not block.any():
-        return None
-    place = torch.arange(length, device=block.device)
-    distance = place[:, None] - place[None]
+def local_mask(block: Tensor, window: int) -> Tensor:
+    """block [B, T] (0 = no image, 1.. = image number) -> bool [B or 1, T, T]: row sees column."""
+    place = torch.arange(block.shape[1], device=block.device)
+    distance = (place[:, None] - place[None])[None]
+    near = distance.abs() < window
+    if not block.any():
+        return (distance >= 0) & near
     same = (block[:, :, None] == block[:, None]) & (block[:, :, None] > 0)
-    return (((distance >= 0) | same) & (distance.abs() < window))[:, None]
+    return ((distance >= 0) | same) & near
+
+
+def bias(seen: Tensor, dtype: torch.dtype) -> Tensor:
+    """seen bool [B, T, T] -> what is added to scores [B, kv heads, group, T, T]."""
+    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, -1e4)[
+        :, None, None
+    ]
 
 
 class UnifiedModel(nn.Module):

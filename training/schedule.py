@@ -17,15 +17,15 @@ MIX: dict[str, tuple[float, ...]] = {
     "copy_text": (45, 25, 8, 5, 4),
     "extract_text": (16, 20, 17, 15, 15),
     "extract_real": (5, 8, 9, 9, 9),
-    "clean": (3, 5, 6, 6, 6),
+    "clean": (3, 5, 7, 7, 7),
     "repair": (3, 5, 7, 7, 7),
     "tag": (1, 2, 2, 2, 2),
     "read_line": (15, 20, 15, 12, 11),
     "read_real": (4, 8, 9, 9, 9),
-    "read_page": (1, 2, 4, 5, 5),
+    "read_page": (1, 2, 3, 3, 3),
     "extract_page": (1, 4, 9, 13, 15),
-    "speech": (5, 10, 13, 14, 14),
-    "digits": (1, 2, 3, 3, 3),
+    "speech": (5, 12, 15, 15, 15),
+    "digits": (1, 3, 5, 5, 5),
 }
 OTHER = (2, 3, 4, 4, 4)  # a task without a line of its own
 

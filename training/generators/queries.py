@@ -68,11 +68,11 @@ def query(source: Source, document: Document) -> tuple[str, str]:
     if not names or (document.items and source.chance(0.06)):
         return items_query(source, document)
     draw = source.random.random()
-    if draw < 0.4:
+    if draw < 0.25:
         names = [source.pick(names)]
-    elif draw < 0.75:
+    elif draw < 0.65:
         names = source.some(names, 2, 5)
-    elif draw < 0.9 and document.fields:
+    elif draw < 0.92 and document.fields:
         names = list(document.fields)[:8]
     else:
         names = source.some(names, 1, 8)
