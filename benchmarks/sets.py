@@ -14,7 +14,7 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import soundfile
 from PIL import Image
@@ -135,19 +135,28 @@ GENERATED: dict[str, Name] = {
 }
 
 
-def generated(task: str, out: Path, limit: int) -> Path:
+def generated(
+    task: str,
+    out: Path,
+    limit: int,
+    *,
+    start: int = 0,
+    split: Literal["train", "heldout"] = "heldout",
+) -> Path:
     """Samples of one training task that training never sees: other fonts, layouts, words, voices.
 
     The samples are what the model is trained to take, so a page is a picture at the patch pitch.
+    start: the first seed; split: "train" for what may be fitted on.
     """
     from training.samples import Sample, generate
 
     samples: dict[str, Sample] = {}
     rows = []
-    for seed in range(limit):
-        sample = generate(task, seed, "heldout")
+    for seed in range(start, start + limit):
+        sample = generate(task, seed, split)
         kind = "png" if sample.image is not None else "wav" if sample.audio is not None else "txt"
-        row = generated_row(f"{seed:04}.{kind}", GENERATED[task], sample.instruction, sample.answer)
+        subtask = GENERATED.get(task, "extract")
+        row = generated_row(f"{seed:04}.{kind}", subtask, sample.instruction, sample.answer)
         samples[row.file] = sample
         rows.append(row)
 

@@ -107,6 +107,20 @@ def evaluate(
     """
     rows = read_set(directory)[:limit]
     make = subtask_of or subtask_for
+    scores = score_rows(model, directory, rows, read, make, options, threads)
+    return report(scores, directory.name, model, seed=seed)
+
+
+def score_rows(
+    model: Model,
+    directory: Path,
+    rows: Sequence[Row],
+    read: Callable[[Path], Item],
+    make: Callable[[Row], Subtask],
+    options: Options | None,
+    threads: int,
+) -> list[Score]:
+    """The scores of rows, in their order; a file that cannot be read scores as a failed record."""
 
     def one(row: Row) -> Score:
         started = time.monotonic()
@@ -119,8 +133,7 @@ def evaluate(
         return score(row, record, item, time.monotonic() - started)
 
     with ThreadPoolExecutor(threads) as pool:
-        scores = list(pool.map(one, rows))
-    return report(scores, directory.name, model, seed=seed)
+        return list(pool.map(one, rows))
 
 
 def subtask_for(row: Row) -> Subtask:
