@@ -20,8 +20,13 @@ app = typer.Typer(
     help="Folders of scans and recordings in, validated and traceable records out.",
 )
 
-Model = Annotated[Path | None, typer.Option(help="A bundle. [default: the embedded one]")]
-Output = Annotated[Path | None, typer.Option(help="Its directory. [default: INPUT-SUBTASK]")]
+Model = Annotated[
+    Path | None, typer.Option(help="A bundle's directory.", show_default="the embedded one")
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(help="The new dataset's directory.", show_default="INPUT-SUBTASK"),
+]
 
 
 def _show_version(wanted: bool) -> None:
@@ -44,7 +49,7 @@ def _common(
     pass
 
 
-@app.command()
+@app.command(epilog="Example: flows run extract --schema receipt --input samples/ --output out/")
 def run(
     subtask: Annotated[
         str, typer.Argument(help="extract, clean, transcribe, repair, tag, or MODULE:NAME")
@@ -82,8 +87,6 @@ def run(
     """Turn a folder into a dataset: records.jsonl and manifest.jsonl in the output directory.
 
     What is finished is never computed again; a run that was stopped goes on where it was.
-
-    Example: flows run extract --schema receipt --input scans/ --output out/
     """
     from flows.start import Settings
 
@@ -134,29 +137,25 @@ def _run_with_prefect(settings: Any) -> Any:
     return run_folder_flow(**parameters(settings))
 
 
-@app.command()
+@app.command(epilog="Example: flows show receipt-tea.jpg --output out/")
 def show(
     record: Annotated[
         str, typer.Argument(help="A record's id, its beginning, or its input's path.")
     ],
-    output: Annotated[Path | None, typer.Option(help="A run's directory. [default: here]")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="A run's directory.", show_default="here")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="The record as it is stored.")] = False,
 ) -> None:
-    """Print one record with the evidence of each value.
-
-    Example: flows show 3f2a9c --output out/
-    """
+    """Print one record with the evidence of each value."""
     from flows.show import print_record
 
     print_record(record, output or Path("."), as_json=json)
 
 
-@app.command()
+@app.command(epilog="Example: flows doctor")
 def doctor(model: Model = None) -> None:
-    """Check the installation: packages, runtime, CUDA, programs, memory, and that a bundle loads.
-
-    Example: flows doctor
-    """
+    """Check the installation: packages, runtime, CUDA, programs, memory; open a bundle."""
     from flows.doctor import examine
 
     marks = {True: "ok  ", False: "BAD ", None: "-   "}
@@ -167,7 +166,7 @@ def doctor(model: Model = None) -> None:
     raise typer.Exit(5 if bad else 0)
 
 
-@app.command()
+@app.command(epilog="Example: flows export gemma-4-12B-it/ bundle/ --recipe int4")
 def export(
     checkpoint: Annotated[
         Path, typer.Argument(help="A directory with safetensors and config.json.")
@@ -179,16 +178,17 @@ def export(
         bool, typer.Option("--check", help="Compare with transformers afterwards (needs torch).")
     ] = False,
 ) -> None:
-    """Turn a checkpoint into a bundle for `--model`.
-
-    Example: flows export checkpoints/gemma-4-12b bundles/gemma-4-12b --recipe int4
-    """
+    """Turn a checkpoint into a bundle for `--model`."""
     from flows.export_command import export_and_check
 
     export_and_check(checkpoint, out, recipe=recipe, device=device, check=check)
 
 
-@app.command("eval")
+@app.command(
+    "eval",
+    epilog="Example: flows eval --set samples/ --out before.json\n\n"
+    "Example: flows eval --compare before.json after.json",
+)
 def evaluate(
     set: Annotated[
         Path | None, typer.Option("--set", help="A folder with files and expected.jsonl.")
@@ -200,16 +200,15 @@ def evaluate(
         tuple[Path, Path] | None, typer.Option(help="Compare two reports: BEFORE AFTER.")
     ] = None,
 ) -> None:
-    """Measure a model on a labelled folder, or compare two such reports.
-
-    Example: flows eval --set samples/labelled --out before.json
-
-    Example: flows eval --compare before.json after.json
-    """
+    """Measure a model on a labelled folder, or compare two such reports."""
     from flows.eval_command import compare_reports, evaluate_set
 
     if (set is None) == (compare is None):
-        raise UsageError("expected either --set DIRECTORY or --compare BEFORE AFTER")
+        raise UsageError(
+            "got --set and --compare, expected one of them"
+            if compare
+            else "got nothing to measure, expected --set DIRECTORY or --compare BEFORE AFTER"
+        )
     if compare:
         raise typer.Exit(3 if compare_reports(*compare) else 0)
     assert set is not None
