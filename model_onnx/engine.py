@@ -50,6 +50,17 @@ class _Prefill:
     chunks: deque[tuple[int, int]]
 
 
+@dataclass(frozen=True)
+class Load:
+    """How busy an engine is. fed: sequences summed over the decode steps, so fed / steps is the
+    mean batch."""
+
+    waiting: int
+    active: int
+    steps: int
+    fed: int
+
+
 class Engine:
     """A model that answers requests from any thread. Use as a context manager or call `close`."""
 
@@ -75,6 +86,7 @@ class Engine:
         self._active: list[Sequence] = []  # index = slot
         self._prefixes: OrderedDict[bytes, Snapshot] = OrderedDict()
         self._closed = False
+        self._steps = self._fed = 0
         self._wake = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="scanscribe-engine", daemon=True)
         self._thread.start()
@@ -126,6 +138,12 @@ class Engine:
     def generate(self, request: Request) -> Result:
         """`submit` and wait."""
         return self.submit(request).result()
+
+    @property
+    def load(self) -> Load:
+        """At this moment; thread-safe."""
+        prefilling = self._prefill is not None
+        return Load(len(self._waiting), len(self._active) + prefilling, self._steps, self._fed)
 
     def close(self) -> None:
         """Stops the thread; requests that are not done fail with EngineClosedError."""
@@ -287,6 +305,8 @@ class Engine:
         for one row and for several round differently, and no answer may show its company.
         """
         started = time.monotonic()
+        self._steps += 1
+        self._fed += len(self._active)
         for slot, sequence in enumerate(self._active):
             sequence.ready = len(sequence.pending) + len(sequence.drafts) == 1
             if not sequence.ready:

@@ -140,6 +140,15 @@ def decoder_of(engine: Engine) -> FakeDecoder:
     return decoder
 
 
+def test_the_load_counts_what_waits_and_what_is_decoded_together(engine: Engine) -> None:
+    assert (engine.load.waiting, engine.load.active, engine.load.steps) == (0, 0, 0)
+    futures = [engine.submit(request) for request in requests(engine)]
+    assert 0 < engine.load.waiting + engine.load.active <= len(futures)
+    for future in futures:
+        future.result()
+    assert engine.load.steps < engine.load.fed <= 4 * engine.load.steps  # four slots
+
+
 def test_submitting_from_many_threads(engine: Engine) -> None:
     wanted = requests(engine)
     alone = answers([engine.generate(request) for request in wanted])
