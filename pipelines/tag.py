@@ -34,11 +34,14 @@ def instruction(labels: Sequence[str]) -> str:
 
 
 class Tags(BaseModel):
-    """labels: the chosen ones, the most probable first; probabilities: of every label, sum 1."""
+    """labels: the chosen ones, the most probable first; probabilities: of every label, sum 1.
+
+    Of a choice that a time limit ended there is none: label None, the others empty.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    label: str
+    label: str | None
     labels: tuple[str, ...]
     probabilities: dict[str, float]
 
@@ -60,14 +63,17 @@ def _answer(labels: tuple[str, ...], several: bool, work: Work, item: Item) -> A
         text = text[: len(text) * 3 // 4]
         ask = Ask(ask.instruction, (text,), ask.constraint, new_tokens=64)
     [reply] = work.ask([ask])
-    probabilities = reply.result.choice_probabilities or {reply.text: 1.0}
-    ranked = sorted(labels, key=lambda label: -probabilities.get(label, 0.0))
-    best = probabilities.get(ranked[0], 0.0)
-    chosen = [name for name in ranked if several and probabilities.get(name, 0.0) >= best / 2]
+    probabilities = reply.result.choice_probabilities
+    if reply.truncated or not probabilities:
+        tags = Tags(label=None, labels=(), probabilities={})
+        return Answer(tags, checks=(reading.check,), truncated=True)
+    ranked = sorted(labels, key=lambda label: -probabilities[label])
+    best = probabilities[ranked[0]]
+    chosen = [name for name in ranked if several and probabilities[name] >= best / 2]
     tags = Tags(
         label=ranked[0],
         labels=tuple(chosen or ranked[:1]),
-        probabilities={label: probabilities.get(label, 0.0) for label in labels},
+        probabilities={label: probabilities[label] for label in labels},
     )
     field = FieldValue(value=tags.label, confidence=best, grounding=Grounding(status="none"))
     return Answer(tags, {"label": field}, (reading.check,), reading.truncated)

@@ -11,7 +11,7 @@ Worked example, recording:
 
     system  Transcribe the following speech segment. Only output the transcription, ...
     user    <audio>
-    model   seven three nine
+    model   7 3 9
 
 A page is read as strips of one line each, or whole, as `Options.reading` says. A recording is read
 clip by clip; a segment is a clip.

@@ -9,7 +9,7 @@ from pipelines.options import Options
 from pipelines.records import Record, Source
 from pipelines.subtask import Subtask, run
 from pipelines.tag import subtask as tag_subtask
-from tests.fakes import Answered, FakeEngine
+from tests.fakes import Answered, Asked, FakeEngine
 
 SOURCE = Source(path="a.txt", sha256="0" * 64, kind="text")
 LABELS = ("invoice", "letter", "memo")
@@ -46,6 +46,16 @@ def test_several_labels_are_those_half_as_probable_as_the_best() -> None:
 def test_an_unsure_label_is_reviewed() -> None:
     record = tagged(tag_subtask(LABELS), {"invoice": 0.3, "letter": 0.4, "memo": 0.3})
     assert (record.status, record.reason) == ("review", "low_confidence")
+
+
+def test_a_time_limit_leaves_no_label() -> None:
+    def respond(asked: Asked) -> Answered:
+        return Answered("", finish="cancelled", probabilities={})
+
+    record = run(FakeEngine(respond), tag_subtask(LABELS), Item(SOURCE, cues=(Cue("text"),)))
+    assert (record.status, record.reason) == ("truncated", "truncated")
+    assert (record.output.label, record.output.labels) == (None, ())
+    assert record.output.probabilities == {} == record.fields
 
 
 def test_the_instruction_and_the_text() -> None:
