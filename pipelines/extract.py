@@ -11,10 +11,14 @@ Worked example, schema `{"company": str | None, "total": Decimal | None}`:
     output  company="ACME TRADING", total=Decimal("12.50")
 
 Where there are words (text layer, character recognition, transcript, or a reading by the model
-itself) every value is a run of them. A document that does not fit one context is cut into windows
-of whole pages, or of lines where a page does not fit. Merging: a field takes the value of the first
-window that is sure of one (at least `Options.minimum_confidence`), else the surest value; lists are
-joined in order.
+itself) every value is a run of them. Code finds the dates and amounts among them (`candidates.py`)
+and the model chooses: the confidence is the choice's share among all of them and null. Values read
+from a picture alone stand in no words, so their record is `review`.
+
+A document that does not fit one context is cut into windows of whole pages, or of lines where a
+page does not fit. Merging: a field takes the value of the first window that is sure of one (at
+least `Options.minimum_confidence`), else the surest value; lists are joined in order. A window
+without a usable answer makes the record `review` and does not lose the others.
 """
 
 from __future__ import annotations
@@ -22,28 +26,24 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial, reduce
-from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from functools import cache, partial, reduce
+from typing import Any
 
 from pydantic import BaseModel, RootModel
 
-from model_onnx.constrain import JsonSchema
+from model_onnx.constrain import FreeText, JsonSchema
 from model_onnx.errors import InputError
 from model_onnx.prompt import Part
-from pipelines.evidence import Index, Line, digest, joined, runs
-from pipelines.grounding import Aligner
+from pipelines.candidates import candidates
 from pipelines.items import Item
-from pipelines.pointing import Parsed, pointing, resolve
+from pipelines.pointing import Choices, Parsed, pointing, resolve
 from pipelines.records import Check, FieldValue
 from pipelines.spans import join_path, value_spans
 from pipelines.subtask import Answer, Ask, Reply, Subtask, Work
-from pipelines.transcribe import image_cost, page_image, read_evidence
+from pipelines.transcribe import Reading, page_image
+from pipelines.windows import Window, evidence, windows
 
-if TYPE_CHECKING:
-    from pipelines.pages import Page
-
-PROMPT_VERSION = "extract-1"
+PROMPT_VERSION = "extract-2"
 
 
 def instruction(fields: Mapping[str, str]) -> str:
@@ -102,88 +102,93 @@ def subtask(
 
 
 @dataclass(frozen=True)
-class _Window:
-    """What one request sees: lines, and pages as pictures."""
-
-    lines: tuple[Line, ...] = ()
-    pages: tuple[Page, ...] = ()
-
-    @cached_property
-    def index(self) -> Index:
-        return Index(self.lines)
-
-    @cached_property
-    def aligner(self) -> Aligner:
-        return Aligner([word for line in self.lines for word in line.words])
-
-
-@dataclass(frozen=True)
 class _Leaf:
     """One value as the model wrote it. confidence: the probability of its tokens."""
 
     value: Any
     confidence: float
-    window: _Window
+    window: Window
 
 
 _Tree = dict[str, Any] | list[Any] | _Leaf  # JSON with _Leaf at its ends
 
 
 def _answer(schema: dict[str, Any], exact: bool, work: Work, item: Item) -> Answer:
-    windows, problems = _windows(work, item, schema)
+    return answer_from(schema, exact, work, item, evidence(work, item))
+
+
+def answer_from(
+    schema: dict[str, Any], exact: bool, work: Work, item: Item, reading: Reading | None
+) -> Answer:
+    """reading: of `windows.evidence`; exact: numbers stay text, for pydantic."""
     groups = _groups(schema, work.habits.fields_per_request)
-    pairs = [(window, group) for window in windows for group in groups]
-    replies = work.ask(_ask(work, group, window) for window, group in pairs)
-    trees = [
-        _tree(reply, window)
-        for (window, _), reply in zip(pairs, replies, strict=True)
-        if not reply.looped
-    ]
-    if not trees:
-        raise InputError("the model repeated itself and gave no usable answer", reason="loop")
-    tree = reduce(partial(_merge, work.options.minimum_confidence), trees)
+
+    def room(window: Window) -> int:
+        return work.room(_ask(work, schema, window))
+
+    pairs = [(w, group) for w in windows(work, item, reading, room) for group in groups]
+    replies = work.ask(_ask(work, group, w, constrained=True) for w, group in pairs)
+    trees = [_tree(reply, w) for (w, _), reply in zip(pairs, replies, strict=True)]
+    looped = sum(reply.looped for reply in replies)
+    damaged = sum(tree is None for tree in trees) - looped
+    if looped + damaged == len(trees):
+        raise _unusable(looped)
+    usable = [tree for tree in trees if tree is not None]
+    tree = reduce(partial(_merge, work.options.minimum_confidence), usable)
     assert isinstance(tree, dict)
     ordered = {name: tree[name] for name in schema["properties"] if name in tree}
     parsed = Parsed(work.options.locale, exact)
-    fields = {path: _field(leaf, work) for path, leaf in _leaves(ordered)}
     output = parsed.value(_data(ordered), schema)
-    fields = {
-        path: field.model_copy(update={"parsed": parsed.parsed.get(path)})
-        for path, field in fields.items()
-    }
-    looped = len(replies) - len(trees)
-    checks = (*problems, *_checks(dict(_leaves(ordered)), fields, parsed, looped))
+    leaves = dict(_leaves(ordered))
+    fields = {path: _field(leaf, work, parsed.parsed.get(path)) for path, leaf in leaves.items()}
+    checks = (
+        *([_read_check(reading)] if reading else []),
+        *_checks(leaves, fields, parsed.unparsed),
+        Check(name="loop", passed=not looped, reason=f"{looped} answers repeated themselves"),
+        Check(name="damaged_answer", passed=not damaged, reason=f"{damaged} answers are no JSON"),
+    )
     return Answer(output, fields, checks, any(reply.truncated for reply in replies))
 
 
+def _read_check(reading: Reading) -> Check:
+    if reading.truncated:
+        return Check(name="unread", passed=False, reason="a page was read only in part")
+    return reading.check
+
+
+def _unusable(looped: int) -> InputError:
+    if looped:
+        return InputError("the model repeated itself and gave no usable answer", reason="loop")
+    return InputError("got an answer that is not JSON; raise new_tokens", reason="damaged_answer")
+
+
 def _checks(
-    leaves: Mapping[str, _Leaf], fields: Mapping[str, FieldValue], parsed: Parsed, looped: int
-) -> tuple[Check, ...]:
-    loose = [
-        path
-        for path, leaf in leaves.items()
-        if isinstance(leaf.value, str)
-        and leaf.window.lines
-        and fields[path].grounding.status == "none"
+    leaves: Mapping[str, _Leaf], fields: Mapping[str, FieldValue], unparsed: Sequence[str]
+) -> Iterator[Check]:
+    """A value from a picture alone has nothing to stand in, so a person looks at it."""
+    nowhere = [path for path in leaves if fields[path].grounding.status == "none"]
+    loose = [p for p in nowhere if leaves[p].window.lines and isinstance(leaves[p].value, str)]
+    unseen = [
+        p for p in nowhere if not leaves[p].window.lines and leaves[p].value not in (None, [], {})
     ]
-    unread = ", ".join(parsed.unparsed)
-    return (
-        Check(
-            name="ungrounded", passed=not loose, reason=f"not in the evidence: {', '.join(loose)}"
-        ),
-        Check(name="unparsed", passed=not unread, reason=f"no date or number: {unread}"),
-        Check(name="loop", passed=not looped, reason=f"{looped} answers repeated themselves"),
+    reasons = [
+        *([f"not in the evidence: {', '.join(loose)}"] if loose else []),
+        *([f"no words to compare with: {', '.join(unseen)}"] if unseen else []),
+    ]
+    yield Check(name="ungrounded", passed=not reasons, reason="; ".join(reasons))
+    yield Check(
+        name="unparsed", passed=not unparsed, reason=f"no date or number: {', '.join(unparsed)}"
     )
 
 
-def _tree(reply: Reply, window: _Window) -> _Tree:
-    """Raises InputError when a budget cut the JSON where the grammar could not close it."""
+def _tree(reply: Reply, window: Window) -> _Tree | None:
+    """None when the model repeated itself, or a budget cut the JSON where it could not close."""
+    if reply.looped:
+        return None
     try:
         spans = value_spans(reply.tokens.text)
     except ValueError:
-        raise InputError(
-            "got an answer that is not JSON; raise new_tokens", reason="damaged_answer"
-        ) from None
+        return None
 
     def build(value: Any, path: str) -> _Tree:
         if isinstance(value, dict) and value:
@@ -233,7 +238,7 @@ def _data(tree: _Tree) -> Any:
     return [_data(inner) for inner in tree]
 
 
-def _field(leaf: _Leaf, work: Work) -> FieldValue:
+def _field(leaf: _Leaf, work: Work, parsed: str | None) -> FieldValue:
     """A value from words that were themselves read is as sure as both steps."""
     place = leaf.window.index.find(leaf.value) if isinstance(leaf.value, str) else None
     certain = place.certain if place else 1.0
@@ -241,6 +246,7 @@ def _field(leaf: _Leaf, work: Work) -> FieldValue:
         value=leaf.value,
         confidence=work.calibrated(leaf.confidence * certain),
         grounding=place.grounding if place else leaf.window.aligner.find(leaf.value),
+        parsed=parsed,
     )
 
 
@@ -255,65 +261,15 @@ def _groups(schema: dict[str, Any], size: int | None) -> list[dict[str, Any]]:
     ]
 
 
-def _ask(work: Work, schema: dict[str, Any], window: _Window) -> Ask:
-    text = joined(window.lines)
-    compact = json.dumps(pointing(schema), ensure_ascii=False)
-    constraint = JsonSchema(compact, evidence=text if window.lines else None)
+def _ask(work: Work, schema: dict[str, Any], window: Window, *, constrained: bool = False) -> Ask:
+    """constrained: not while only its length is asked for, since finding candidates takes time."""
     images = tuple(page_image(work, page) for page in window.pages)
-    parts: tuple[Part, ...] = (*images, text) if text else images
+    parts: tuple[Part, ...] = (*images, window.text) if window.text else images
+    constraint = _constraint(work, schema, window) if constrained else FreeText()
     return Ask(instruction(describe(schema)), parts, constraint)
 
 
-def _windows(
-    work: Work, item: Item, schema: dict[str, Any]
-) -> tuple[list[_Window], tuple[Check, ...]]:
-    """What the requests see: as few windows as the context allows."""
-    if work.reading == "page" and _only_pixels(item):
-        room = work.room(_ask(work, schema, _Window()))
-        most = max(1, room // image_cost(work))
-        pages = [page for page in item.pages if page.image is not None]
-        parts = [tuple(pages[at : at + most]) for at in range(0, len(pages), most)]
-        return [_Window(pages=part) for part in parts], ()
-    reading = read_evidence(work, item, pixels=work.options.recognised == "read")
-    check = reading.check
-    if reading.truncated:
-        check = Check(name="unread", passed=False, reason="a page was read only in part")
-    lines = digest(reading.lines, work.habits.evidence_characters)
-    return list(_text_windows(work, lines, _pictures(work, item), schema)), (check,)
-
-
-def _only_pixels(item: Item) -> bool:
-    has_words = item.cues or item.clips or any(page.words for page in item.pages)
-    return bool(item.pages) and not has_words
-
-
-def _pictures(work: Work, item: Item) -> dict[int, Page]:
-    """Pages whose picture is shown beside their words: those that were recognised, not typeset."""
-    if not work.habits.images_with_text or work.options.recognised == "read":
-        return {}
-    return {page.number: page for page in item.pages if page.text_source == "tesseract"}
-
-
-def _text_windows(
-    work: Work, lines: Sequence[Line], pictures: Mapping[int, Page], schema: dict[str, Any]
-) -> Iterator[_Window]:
-    """Whole pages while they fit; a page that does not fit alone is cut between lines."""
-
-    def shown(part: Sequence[Line]) -> tuple[Page, ...]:
-        numbers = dict.fromkeys(line.page for line in part if line.page in pictures)
-        return tuple(pictures[number] for number in numbers if number is not None)
-
-    def fits(part: Sequence[Line]) -> bool:
-        room = work.room(_ask(work, schema, _Window(tuple(part))))
-        return room >= len(shown(part)) * image_cost(work)
-
-    def windows() -> Iterator[Sequence[Line]]:
-        if fits(lines):
-            yield lines
-            return
-        pages = [tuple(page) for _, page in groupby(lines, lambda line: line.page)]
-        for run in runs(pages, fits):
-            yield from [run] if fits(run) else runs([(line,) for line in run], fits)
-
-    for part in windows():
-        yield _Window(tuple(part), shown(part))
+def _constraint(work: Work, schema: dict[str, Any], window: Window) -> JsonSchema:
+    choices: Choices = cache(lambda kind: candidates(window.text, kind, work.options.locale))
+    compact = json.dumps(pointing(schema, choices), ensure_ascii=False)
+    return JsonSchema(compact, evidence=window.text if window.lines else None)

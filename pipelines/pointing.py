@@ -1,13 +1,16 @@
 """The schema as the model sees it, and the way back.
 
 Knows no engine. Strings, dates, numbers and amounts become verbatim strings: the model copies the
-words, `values.py` parses them. `"verbatim": false` in a field's extra leaves it free, as
-enumerations, booleans and strings with a pattern are anyway. Everything is written, null included.
+words, `values.py` parses them. Where code has found the dates and numbers of the evidence, the
+model chooses between them, and the choice's probability is its share among them and null.
+`"verbatim": false` in a field's extra leaves it free, as enumerations, booleans and strings with a
+pattern are anyway; `"format": "amount"` says that a number is one of money. Everything is written,
+null included.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,7 +19,8 @@ from pipelines.spans import join_path
 from pipelines.values import Locale, parse_date, parse_datetime, parse_number
 
 Schema = Mapping[str, Any]
-Kind = Literal["text", "date", "date-time", "number", "integer", "free"]
+Kind = Literal["text", "date", "date-time", "number", "integer", "amount", "free"]
+Choices = Callable[[Kind], Sequence[str]]  # what code found for a kind; empty: nothing, or no limit
 
 _DROPPED = ("title", "description", "default", "examples", "additionalProperties", "$defs")
 _LONGEST = 300  # characters of a value without maxLength
@@ -55,8 +59,10 @@ def kind_of(node: Schema) -> Kind:
     if stated is False or "enum" in node or "const" in node:
         return "free"
     if "number" in options and options <= {"number", "integer", "string"}:
-        return "number"
+        return "amount" if node.get("format") == "amount" else "number"
     match node.get("type"), node.get("format"):
+        case "number", "amount":
+            return "amount"
         case "number", _:
             return "number"
         case "integer", _:
@@ -70,7 +76,7 @@ def kind_of(node: Schema) -> Kind:
     return "free"
 
 
-def pointing(schema: Schema) -> dict[str, Any]:
+def pointing(schema: Schema, choices: Choices = lambda kind: ()) -> dict[str, Any]:
     """The JSON Schema of what the model writes. Raises ConfigError when it is not an object."""
     if resolve(schema, {}).get("type") != "object" or not schema.get("properties"):
         raise ConfigError(
@@ -78,38 +84,49 @@ def pointing(schema: Schema) -> dict[str, Any]:
             "wrap the value in a model with one field"
         )
     definitions = schema.get("$defs", {})
-    made = _point(schema, definitions)
+    made = _point(schema, definitions, choices)
     if definitions:
-        made["$defs"] = {name: _point(node, definitions) for name, node in definitions.items()}
+        made["$defs"] = {
+            name: _point(node, definitions, choices) for name, node in definitions.items()
+        }
     return made
 
 
-def _point(node: Schema, definitions: Schema) -> dict[str, Any]:
+def _point(node: Schema, definitions: Schema, choices: Choices) -> dict[str, Any]:
     bare = resolve(node, definitions)
     if bare.get("verbatim") is False:
-        return {key: value for key, value in node.items() if key not in _DROPPED}
+        return _without_annotations(node)
     kind = kind_of(bare)
     if kind == "free":
-        return _descend(node, definitions)
+        return _descend(node, definitions, choices)
     limits = {"maxLength": _LONGEST, "minLength": 1}
     if kind == "text":
         limits |= {key: bare[key] for key in ("maxLength", "minLength") if key in bare}
-    leaf = {"type": "string", "verbatim": True, **limits}
+    leaf: dict[str, Any] = {"type": "string", "verbatim": True, **limits}
+    if kind != "text" and (options := choices(kind)):
+        leaf = {"type": "string", "enum": list(options)}
     return {"anyOf": [leaf, {"type": "null"}]} if nullable(node) else leaf
 
 
-def _descend(node: Schema, definitions: Schema) -> dict[str, Any]:
-    """A node whose own form stays; inner nodes may change."""
+def _without_annotations(node: Schema) -> dict[str, Any]:
     made = {key: value for key, value in node.items() if key not in _DROPPED}
+    if made.get("format") == "amount":  # ours, and no format of strings
+        del made["format"]
+    return made
+
+
+def _descend(node: Schema, definitions: Schema, choices: Choices) -> dict[str, Any]:
+    """A node whose own form stays; inner nodes may change."""
+    made = _without_annotations(node)
     if "properties" in made:
         inner = made["properties"].items()
-        made["properties"] = {name: _point(value, definitions) for name, value in inner}
+        made["properties"] = {name: _point(value, definitions, choices) for name, value in inner}
         made["required"] = list(made["properties"])
         made["additionalProperties"] = False
     if "items" in made:
-        made["items"] = _point(made["items"], definitions)
+        made["items"] = _point(made["items"], definitions, choices)
     if "anyOf" in made:
-        made["anyOf"] = [_point(option, definitions) for option in made["anyOf"]]
+        made["anyOf"] = [_point(option, definitions, choices) for option in made["anyOf"]]
     return made
 
 
@@ -151,7 +168,7 @@ class Parsed:
             self.unparsed.append(path)
             return None if nullable(node) else words
         self.parsed[path] = value
-        if self.exact or kind_of(bare) not in ("number", "integer"):
+        if self.exact or kind_of(bare) not in ("number", "integer", "amount"):
             return value
         return int(value) if value.lstrip("-").isdigit() else float(value)
 
@@ -176,4 +193,5 @@ _PARSERS: dict[Kind, Callable[[str, Locale], str | None]] = {
     "date-time": _iso_moment,
     "number": _number,
     "integer": _number,
+    "amount": _number,
 }

@@ -6,7 +6,8 @@
     load_schema("order.json")               a JSON Schema of an object
 
 Knows no model that runs and no file format. Every built-in field may be null, so the model can
-abstain. `json_schema_extra={"verbatim": False}` lets a field hold what the document does not say.
+abstain. `json_schema_extra={"verbatim": False}` lets a field hold what the document does not say;
+`json_schema_extra={"format": "amount"}` says that a number is money (`Amount`).
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from model_onnx.errors import ConfigError
 from pipelines.pointing import pointing
+
+Amount = Annotated[Decimal, Field(json_schema_extra={"format": "amount"})]
 
 
 class _Document(BaseModel):
@@ -38,7 +41,7 @@ class Receipt(_Document):
     company: str | None
     date: datetime.date | None
     address: str | None
-    total: Decimal | None
+    total: Amount | None
 
 
 class Invoice(_Document):
@@ -47,7 +50,7 @@ class Invoice(_Document):
     due_date: datetime.date | None
     seller: str | None
     buyer: str | None
-    total: Decimal | None
+    total: Amount | None
     currency: str | None
 
 
@@ -63,7 +66,7 @@ class Memo(_Document):
     author: str | None
     date: datetime.date | None
     subject: str | None
-    amount: Decimal | None
+    amount: Amount | None
 
 
 BUILT_IN: dict[str, type[BaseModel]] = {

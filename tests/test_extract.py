@@ -88,7 +88,22 @@ def test_values_are_constrained_to_the_evidence() -> None:
     constraint = asked.request.constraint
     assert isinstance(constraint, JsonSchema)
     assert constraint.evidence == TEXT
-    assert constraint.schema.count('"verbatim": true') == 3
+    properties = json.loads(constraint.schema)["properties"]
+    assert properties["company"]["anyOf"][0]["verbatim"] is True
+    assert properties["date"]["anyOf"] == [
+        {"type": "string", "enum": ["19/10/2018"]},
+        {"type": "null"},
+    ]
+    assert properties["total"]["anyOf"][0]["enum"] == ["12", "19", "10", "2018", "RM12.50", "12.50"]
+
+
+def test_without_candidates_a_date_is_any_run_of_words() -> None:
+    engine = FakeEngine(say(company=None, date=None, total=None))
+    run(engine, RECEIPT, text_item("the tenth of that month"))
+    assert engine.asked[0].request is not None
+    constraint = engine.asked[0].request.constraint
+    assert isinstance(constraint, JsonSchema)
+    assert constraint.schema.count('"verbatim": true') == 3 and "enum" not in constraint.schema
 
 
 def test_confidence_is_the_probability_of_the_values_tokens() -> None:
@@ -264,6 +279,35 @@ def test_an_answer_that_loops_is_left_out() -> None:
     record = windows(FakeEngine(respond), pages_item("A #1", "B #2"), 5)
     assert record.output.number == "#1"
     assert (record.status, record.reason) == ("review", "loop")
+
+
+def test_a_damaged_answer_does_not_lose_the_others() -> None:
+    def respond(asked: Asked) -> Answered:
+        if "B" in asked.text:
+            return Answered('{"number":"#', finish="truncated")
+        return Answered(answer_from_page(asked))
+
+    record = windows(FakeEngine(respond), pages_item("A #1", "B #2", "C #3"), 5)
+    assert [item.name for item in record.output.items] == ["A", "C"]
+    assert (record.status, record.reason) == ("truncated", "damaged_answer, truncated")
+
+
+def test_values_from_a_picture_alone_are_reviewed() -> None:
+    import numpy as np
+
+    from pipelines.pages import Page
+
+    page = Page(1, np.full((96, 96), 255, np.uint8), (), "", "none")
+    item = Item(SOURCE, pages=(page,))
+    options = Options(reading="page")
+    respond = say(company="ACME", date=None, total="12.50")
+    record = run(FakeEngine(respond), RECEIPT, item, options=options)
+    assert (record.status, record.reason) == ("review", "ungrounded")
+    assert record.output.total == Decimal("12.50")
+    [reason] = [check.reason for check in record.checks if not check.passed]
+    assert reason == "no words to compare with: company, total"
+    nothing = say(company=None, date=None, total=None)
+    assert run(FakeEngine(nothing), RECEIPT, item, options=options).status == "ok"
 
 
 def test_free_values_are_aligned_afterwards() -> None:

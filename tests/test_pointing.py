@@ -1,16 +1,30 @@
 from __future__ import annotations
 
 import datetime
+import json
 from decimal import Decimal
 from typing import Any, Literal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
+from model_onnx.constrain import Grammar, JsonSchema
 from model_onnx.errors import ConfigError
 from model_onnx.grammar import json_grammar
-from pipelines.pointing import Parsed, pointing
+from pipelines.candidates import candidates
+from pipelines.pointing import Parsed, kind_of, pointing, resolve
+from pipelines.schemas import Invoice, Memo, Receipt
 from pipelines.values import Locale
+from tests.small_grammar import (
+    QUICK,
+    characters_tokenizer,
+    grammar_of,
+    merged_tokenizer,
+    noisy,
+    text_of,
+)
 
 
 class Item(BaseModel):
@@ -45,9 +59,41 @@ def test_what_the_model_copies_and_what_it_writes_freely() -> None:
     assert pointing(SCHEMA)["$defs"]["Item"]["properties"] == {"name": VERBATIM, "price": NULLABLE}
 
 
-def test_the_grammar_takes_it() -> None:
-    import json
+def test_what_code_found_is_offered_where_it_belongs() -> None:
+    found = {"date": ["1/2/2024"], "number": ["2", "3.50"], "integer": ["2"], "amount": ["3.50"]}
+    made = pointing(SCHEMA, lambda kind: found[kind])
+    properties = made["properties"]
+    assert properties["date"]["anyOf"][0] == {"type": "string", "enum": ["1/2/2024"]}
+    assert properties["total"]["anyOf"][0]["enum"] == ["2", "3.50"]
+    assert properties["count"]["anyOf"][0]["enum"] == ["2"]
+    assert properties["number"] == {**VERBATIM, "maxLength": 20}
+    assert made["$defs"]["Item"]["properties"]["price"]["anyOf"][0]["enum"] == ["2", "3.50"]
 
+
+@pytest.mark.parametrize(
+    "price",
+    [
+        {"type": "number", "format": "amount"},
+        {"type": ["number", "null"], "format": "amount"},
+        {"anyOf": [{"type": "number"}, {"type": "null"}], "format": "amount"},
+    ],
+)
+def test_an_amount_is_a_number_of_money(price: dict[str, Any]) -> None:
+    schema = {"type": "object", "properties": {"price": price}}
+    offered = pointing(schema, lambda kind: ["3.50"] if kind == "amount" else [])
+    assert "'enum': ['3.50']" in str(offered["properties"]["price"])
+    free = {**schema, "properties": {"price": {**price, "verbatim": False}}}
+    assert json_grammar(json.dumps(pointing(free)))
+    assert Parsed(Locale(), exact=False).value({"price": "RM 3.50"}, schema) == {"price": 3.5}
+
+
+def test_the_built_in_amounts_are_marked() -> None:
+    for model, name in ((Receipt, "total"), (Invoice, "total"), (Memo, "amount")):
+        schema = model.model_json_schema()
+        assert kind_of(resolve(schema["properties"][name], {})) == "amount"
+
+
+def test_the_grammar_takes_it() -> None:
     assert json_grammar(json.dumps(pointing(SCHEMA)), "some evidence 12.50")
 
 
@@ -93,3 +139,28 @@ def test_words_that_cannot_be_null_stay_for_validation() -> None:
 def test_only_objects_have_fields(schema: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="object"):
         pointing(schema)
+
+
+@pytest.fixture(scope="module", params=[characters_tokenizer, merged_tokenizer])
+def grammar(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Grammar:
+    return grammar_of(request.param(), tmp_path_factory.mktemp("tokenizer"))
+
+
+TEXTS = st.lists(
+    st.sampled_from(["19/10/2018", "5 May 2024", "RM12.50", "$1,234.50", "7", '"},{', "<turn|>"]),
+    min_size=1,
+    max_size=6,
+).map(" TOTAL ".join)
+
+
+@QUICK
+@given(text=TEXTS, seed=st.integers(0, 2**32), budget=st.integers(60, 200))
+def test_no_value_outside_the_candidates_can_come_out(
+    grammar: Grammar, text: str, seed: int, budget: int
+) -> None:
+    schema = pointing(Receipt.model_json_schema(), lambda kind: candidates(text, kind, Locale()))
+    matcher = noisy(grammar, JsonSchema(json.dumps(schema), evidence=text), budget, seed)
+    values = json.loads(text_of(grammar, matcher))
+    for name, kind in (("date", "date"), ("total", "amount")):
+        options = candidates(text, kind, Locale())
+        assert values[name] is None or values[name] in (options or text)
