@@ -7,6 +7,7 @@ engine is opened when the first document needs it, so a run with nothing to do s
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -15,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 
 from flows.account import Observer, Summary
-from flows.discover import Entry, default_output, walk
+from flows.discover import Entry, default_output, show_name, walk
 from flows.formats import check_format, write_formats
 from flows.procedure import bind
 from flows.run import Procedure, Run, Submit, run_folder
@@ -100,6 +101,12 @@ def prepare(settings: Settings) -> tuple[Bundle, Procedure, list[Entry]]:
     return bundle, procedure, entries
 
 
+def noted(settings: Settings) -> dict[str, str]:
+    """What looking at a run later needs: where its files are, and the schema as it was asked for."""
+    about = {"input": show_name(os.fsencode(settings.input.resolve()))}
+    return about | ({"asked_schema": settings.schema} if settings.schema else {})
+
+
 def execute(
     settings: Settings,
     *,
@@ -122,6 +129,6 @@ def execute(
         )
         stack.enter_context(stoppable(run))
         submit = submitter(run) if submitter else None
-        summary = run_folder(run, entries, observer=observer, submit=submit)
+        summary = run_folder(run, entries, observer=observer, submit=submit, about=noted(settings))
         write_formats(settings.formats, store)
         return summary
