@@ -54,6 +54,14 @@ def make_subtask(
     return made, json.dumps(made.output.model_json_schema(), sort_keys=True)
 
 
+def output_schema(
+    name: str, *, schema: str | None = None, labels: tuple[str, ...] = (), several: bool = False
+) -> str:
+    """The JSON Schema of a subtask's outputs, as text. Raises as `make_subtask`."""
+    made, decides = make_subtask(name, schema=schema, labels=labels, several=several)
+    return decides if name == "extract" else json.dumps(made.output.model_json_schema())
+
+
 def _extract(schema: str) -> tuple[Subtask, str]:
     output = load_schema(schema)
     made = extract_subtask(output)
