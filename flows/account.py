@@ -17,7 +17,7 @@ STATUSES = ("ok", "review", "truncated", "failed", "unsupported")
 @dataclass(frozen=True)
 class Outcome:
     """What became of one input in this run. status: of the record, or failed, unsupported,
-    pending (not reached)."""
+    pending (not reached). unchanged: it stood so before this run, which did not try it."""
 
     path: str
     status: str

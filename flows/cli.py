@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flows import deploy_command, model_command
 from model_onnx.errors import ScanscribeError, UsageError
 
 app = typer.Typer(
@@ -83,6 +84,9 @@ def run(
     prefect: Annotated[
         bool, typer.Option("--prefect", help="As a Prefect flow, also without a server.")
     ] = False,
+    max_failures: Annotated[
+        str, typer.Option(help="With Prefect: the flow fails when more failed, such as 3 or 5%.")
+    ] = "50%",
 ) -> None:
     """Turn a folder into a dataset: records.jsonl and manifest.jsonl in the output directory.
 
@@ -108,7 +112,10 @@ def run(
 
         print_plan(settings)
         return
-    summary = _run_with_prefect(settings) if _wants_prefect(prefect) else _run_here(settings)
+    if _wants_prefect(prefect):
+        summary = _run_with_prefect(settings, max_failures)
+    else:
+        summary = _run_here(settings)
     print(f"{settings.directory / 'records.jsonl'}\n{summary}")
     if summary.inputs and summary.inputs == summary.unchanged:
         print("nothing to do: every input has its record already")
@@ -131,10 +138,14 @@ def _run_here(settings: Any) -> Any:
         return execute(settings, observer=observer)
 
 
-def _run_with_prefect(settings: Any) -> Any:
-    from flows.prefect_flows import parameters, run_folder_flow
+def _run_with_prefect(settings: Any, max_failures: str) -> Any:
+    from flows.prefect_flows import run_with_prefect
 
-    return run_folder_flow(**parameters(settings))
+    return run_with_prefect(settings, max_failures)
+
+
+app.command(epilog=deploy_command.DEPLOY_EXAMPLE)(deploy_command.deploy)
+app.command(epilog=deploy_command.SERVE_EXAMPLE)(deploy_command.serve)
 
 
 @app.command(epilog="Example: flows show receipt-tea.jpg --output out/")
@@ -213,6 +224,9 @@ def evaluate(
         raise typer.Exit(3 if compare_reports(*compare) else 0)
     assert set is not None
     evaluate_set(set, model=model, out=out, limit=limit)
+
+
+app.add_typer(model_command.app, name="model")
 
 
 @contextmanager

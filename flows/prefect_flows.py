@@ -1,54 +1,100 @@
-"""The functions of a run as a Prefect flow: one task per document.
+"""Runs as Prefect flows: one per subtask and `run-folder` for any, one task per document.
 
-The only module that imports Prefect. Take the decorators away and the code still runs. Tasks take a
-run's name and a document's key and give counts and states, so no text of a document reaches logs,
-parameters or results. Documents run in threads of this process, which share its engine and store.
+Take the decorators away and the code still runs. A task takes a flow run's id and a document's
+key and name, and gives a status, so no text of a document reaches logs, parameters, results or
+artifacts. Documents run in threads of the flow's process, which share its engine and store.
+
+    Completed   every input has its row; at most `max_failures` of those tried failed
+    Failed      more failed; or the model, the output directory or a parameter is not usable
+    Cancelled   stopped by Prefect or a signal: the next run goes on where it was
 """
 
 from __future__ import annotations
 
 import os
+import warnings
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 
-from prefect import flow, task
+from prefect import Flow, Task, flow, get_client, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
 from prefect.futures import PrefectFuture
+from prefect.runtime import flow_run, task_run
+from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows import parameters as ui
 from flows.account import Outcome, Summary
-from flows.progress import PlainProgress
-from flows.run import Job, Run, Submit, compute
+from flows.faults import passes_by_itself
+from flows.ledger import Ledger
+from flows.run import Job, Run, Submit, compute, log_unexpected
 from flows.start import AHEAD, SLOTS, Settings, execute
+from model_onnx.errors import ScanscribeError
 
-_RUNS: dict[str, tuple[Run, dict[str, Job]]] = {}  # directory -> its run, and its jobs by key
+# Prefect makes a pydantic model of the parameters, and `schema` is also a method of such models.
+warnings.filterwarnings("ignore", message='Field name "schema" in .* shadows')
+
+TAG = "scanscribe"
+RETRY_SECONDS = [1.0, 5.0]
+
+P = ParamSpec("P")
+
+_RUNS: dict[str, tuple[Run, dict[str, Job]]] = {}  # flow run -> its run, and its jobs by key
 
 
-# The store is the cache: its key holds the file's hash, subtask, schema, bundle, prompt version and
-# options. Prefect's own cache would hand out "done" for a document whose record is not there, when
-# the output directory was deleted or the run interrupted.
-@task(name="document", task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
-def document(directory: str, key: str, name: str) -> Outcome:
-    """Computes one document. key: of its record; name: its path, for people."""
-    run, jobs = _RUNS[directory]
-    return compute(run, jobs.pop(key))
+def _may_pass(_: Task[Any, Any], __: TaskRun, state: State[Any]) -> bool:
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, BaseException) and passes_by_itself(error)
+
+
+# The cache is the store, and the key of a document there is explicit: the file's hash, subtask,
+# schema, bundle, prompt version and options. Only documents whose key the store lacks become tasks,
+# so a cache of Prefect's own, under the same key, could only ever be wrong: it would say "done" of
+# a record that is not there, after the output directory was deleted, or lost in a power cut.
+# No tags: Prefect asks the server about the limit of each tag before every task.
+@task(
+    name="document",
+    task_run_name="{name}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=len(RETRY_SECONDS),
+    retry_delay_seconds=RETRY_SECONDS,
+    retry_condition_fn=_may_pass,
+)
+def document(flow_run_id: str, key: str, name: str) -> Outcome | State[Outcome]:
+    """Computes one document. key: of its record; name: its path, for people.
+
+    A document without a record is a Failed task whose message is the reason; only errors of input
+    and output that may pass by themselves are tried again.
+    """
+    run, jobs = _RUNS[flow_run_id]
+    outcome = compute(run, jobs[key], again=task_run.run_count <= len(RETRY_SECONDS))
+    if outcome.status == "failed":
+        return Failed(message=outcome.reason, data=outcome)
+    return outcome
 
 
 def submit_to_prefect(run: Run) -> Submit:
     """Starts documents as tasks of the flow run that is going on."""
-    directory = str(run.store.directory)
     jobs: dict[str, Job] = {}
-    _RUNS[directory] = run, jobs
+    _RUNS[flow_run.id] = run, jobs
 
     def submit(job: Job) -> Future[Outcome]:
         jobs[job.key] = job
         outcome: Future[Outcome] = Future()
-        task_run = document.submit(directory, job.key, job.entry.shown)
-        task_run.add_done_callback(lambda done: _hand_over(done, outcome))
+
+        def hand_over(done: PrefectFuture[Outcome]) -> None:
+            jobs.pop(job.key, None)
+            _hand_over(done, outcome)
+
+        started = document.submit(flow_run.id, job.key, job.entry.shown)
+        started.add_done_callback(hand_over)
         return outcome
 
     return submit
@@ -56,53 +102,130 @@ def submit_to_prefect(run: Run) -> Submit:
 
 def _hand_over(done: PrefectFuture[Outcome], outcome: Future[Outcome]) -> None:
     try:
-        outcome.set_result(done.result())
-    except Exception as error:
+        result: Any = done.result(raise_on_failure=False)
+        if isinstance(result, BaseException):
+            raise result
+        outcome.set_result(result)
+    except BaseException as error:
         outcome.set_exception(error)
 
 
-@flow(
-    name="run-folder",
-    flow_run_name="{subtask} {input}",
-    task_runner=ThreadPoolTaskRunner(max_workers=SLOTS + AHEAD),  # type: ignore[arg-type]
-    persist_result=False,
-)
-def run_folder_flow(
-    subtask: str,
-    input: str,
-    output: str | None = None,
-    schema: str | None = None,
-    labels: list[str] | None = None,
-    several: bool = False,
-    model: str | None = None,
-    soft_tokens: int = 560,
-    limit: int | None = None,
-    retry_failed: bool = False,
-    formats: list[str] | None = None,
-) -> Summary:
-    """Turns a folder into a dataset. The parameters are those of `flows run`."""
-    settings = Settings(
-        subtask=subtask,
-        input=Path(input),
-        output=Path(output) if output else None,
-        schema=schema,
-        labels=tuple(labels or ()),
-        several=several,
-        model=Path(model) if model else None,
-        soft_tokens=soft_tokens,
-        limit=limit,
-        retry_failed=retry_failed,
-        formats=tuple(formats or ()),
-    )
-    try:
-        return execute(settings, observer=PlainProgress(), submitter=submit_to_prefect)
-    finally:
-        _RUNS.pop(str(settings.directory), None)
+def _subtask_flow(function: Callable[P, State[Any]]) -> Flow[P, State[Any]]:
+    name = function.__name__.replace("_", "-")
+    return flow(
+        name=name,
+        flow_run_name="{subtask} {input}" if name == "run-folder" else f"{name} {{input}}",
+        task_runner=ThreadPoolTaskRunner(max_workers=SLOTS + AHEAD),  # type: ignore[arg-type]
+        persist_result=False,
+    )(function)
 
 
-def parameters(settings: Settings) -> dict[str, Any]:
-    """Settings as the flow's parameters."""
-    return {
+@_subtask_flow
+def extract(
+    input: ui.Input,
+    output: ui.Output,
+    schema: ui.Schema = "receipt",
+    model: ui.Model = None,
+    soft_tokens: ui.SoftTokens = 560,
+    limit: ui.Limit = None,
+    retry_failed: ui.RetryFailed = False,
+    formats: ui.Formats = [],  # noqa: B006
+    max_failures: ui.MaxFailures = ui.MAX_FAILURES,
+) -> State[Any]:
+    """Pages and recordings become JSON of a schema, with the place of every value."""
+    return _run("extract", **locals())
+
+
+@_subtask_flow
+def clean(
+    input: ui.Input,
+    output: ui.Output,
+    model: ui.Model = None,
+    soft_tokens: ui.SoftTokens = 560,
+    limit: ui.Limit = None,
+    retry_failed: ui.RetryFailed = False,
+    formats: ui.Formats = [],  # noqa: B006
+    max_failures: ui.MaxFailures = ui.MAX_FAILURES,
+) -> State[Any]:
+    """Errors of OCR are corrected; numbers and identifiers are protected."""
+    return _run("clean", **locals())
+
+
+@_subtask_flow
+def transcribe(
+    input: ui.Input,
+    output: ui.Output,
+    model: ui.Model = None,
+    soft_tokens: ui.SoftTokens = 560,
+    limit: ui.Limit = None,
+    retry_failed: ui.RetryFailed = False,
+    formats: ui.Formats = [],  # noqa: B006
+    max_failures: ui.MaxFailures = ui.MAX_FAILURES,
+) -> State[Any]:
+    """Pages and recordings become text, line by line or with times."""
+    return _run("transcribe", **locals())
+
+
+@_subtask_flow
+def repair(
+    input: ui.Input,
+    output: ui.Output,
+    model: ui.Model = None,
+    soft_tokens: ui.SoftTokens = 560,
+    limit: ui.Limit = None,
+    retry_failed: ui.RetryFailed = False,
+    formats: ui.Formats = [],  # noqa: B006
+    max_failures: ui.MaxFailures = ui.MAX_FAILURES,
+) -> State[Any]:
+    """Dictation becomes punctuated text: spoken commands applied, fillers dropped."""
+    return _run("repair", **locals())
+
+
+@_subtask_flow
+def tag(
+    input: ui.Input,
+    output: ui.Output,
+    labels: ui.Labels,
+    several: ui.Several = False,
+    model: ui.Model = None,
+    soft_tokens: ui.SoftTokens = 560,
+    limit: ui.Limit = None,
+    retry_failed: ui.RetryFailed = False,
+    formats: ui.Formats = [],  # noqa: B006
+    max_failures: ui.MaxFailures = ui.MAX_FAILURES,
+) -> State[Any]:
+    """Documents get one or several labels of a set, with probabilities."""
+    return _run("tag", **locals())
+
+
+@_subtask_flow
+def run_folder(
+    subtask: ui.Subtask,
+    input: ui.Input,
+    output: ui.Output,
+    schema: ui.Schema = None,
+    labels: ui.Labels = [],  # noqa: B006
+    several: ui.Several = False,
+    model: ui.Model = None,
+    soft_tokens: ui.SoftTokens = 560,
+    limit: ui.Limit = None,
+    retry_failed: ui.RetryFailed = False,
+    formats: ui.Formats = [],  # noqa: B006
+    max_failures: ui.MaxFailures = ui.MAX_FAILURES,
+) -> State[Any]:
+    """Any subtask, also one of your own as MODULE:NAME, over a folder."""
+    return _run(**locals())
+
+
+FLOWS: dict[str, Flow[..., State[Any]]] = {
+    each.name: each for each in (extract, clean, transcribe, repair, tag)
+}
+
+
+def flow_of(settings: Settings) -> tuple[Flow[..., State[Any]], dict[str, Any]]:
+    """The flow of a subtask, and its parameters."""
+    chosen = FLOWS.get(settings.subtask, run_folder)
+    given = {
         "subtask": settings.subtask,
         "input": str(settings.input),
         "output": str(settings.directory),
@@ -115,3 +238,75 @@ def parameters(settings: Settings) -> dict[str, Any]:
         "retry_failed": settings.retry_failed,
         "formats": list(settings.formats),
     }
+    if settings.schema is None:
+        del given["schema"]  # the flow's own default
+    taken = chosen.parameters.properties
+    return chosen, {name: value for name, value in given.items() if name in taken}
+
+
+def run_with_prefect(settings: Settings, max_failures: int | str = ui.MAX_FAILURES) -> Summary:
+    """Runs the flow in this process. Raises what made it fail, unless that are the documents."""
+    chosen, given = flow_of(settings)
+    state = chosen(**given, max_failures=max_failures, return_state=True)
+    result = state.result(raise_on_failure=False)
+    if isinstance(result, Summary):
+        return result
+    raise result
+
+
+def _run(
+    subtask: str,
+    input: str,
+    output: str,
+    max_failures: int | str,
+    model: str | None = None,
+    labels: list[str] | None = None,
+    formats: list[str] | None = None,
+    **others: Any,
+) -> State[Any]:
+    settings = Settings(
+        subtask=subtask,
+        input=Path(input),
+        output=Path(output),
+        model=Path(model) if model else None,
+        labels=tuple(labels or ()),
+        formats=tuple(formats or ()),
+        **others,
+    )
+    ledger = Ledger(subtask, settings.directory)
+    state = _execute(settings, ledger, max_failures)
+    ledger.close(state.message or "")
+    return state
+
+
+def _execute(settings: Settings, ledger: Ledger, max_failures: int | str) -> State[Any]:
+    try:
+        ui.allowed_failures(max_failures, 0)
+        _tag_flow_run(settings.subtask)
+        summary = execute(settings, observer=ledger, submitter=submit_to_prefect)
+    except ScanscribeError as error:
+        return Failed(message=str(error), data=error)
+    except Exception as error:
+        unexpected = ScanscribeError(log_unexpected(error))
+        return Failed(message=str(unexpected), data=unexpected)
+    finally:
+        _RUNS.pop(flow_run.id, None)
+    return _judge(summary, ledger, max_failures)
+
+
+def _judge(summary: Summary, ledger: Ledger, max_failures: int | str) -> State[Any]:
+    if summary.signal:
+        message = f"stopped by signal {summary.signal}; the next run goes on where it was: "
+        return Cancelled(message=f"{message}{summary}", data=summary)
+    tried = ledger.tried.total()
+    if ledger.failed > ui.allowed_failures(max_failures, tried):
+        message = f"{ledger.failed} of {tried} documents failed ({ledger.reasons}), "
+        message += f"more than --max-failures {max_failures}: {summary}"
+        return Failed(message=message, data=summary)
+    return Completed(message=str(summary), data=summary)
+
+
+def _tag_flow_run(subtask: str) -> None:
+    """After the run was made: tags around a flow would become tags of its tasks."""
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(flow_run.id, tags={*flow_run.tags, TAG, subtask})

@@ -24,6 +24,7 @@ from typing import Any
 
 from flows.account import Observer, Outcome, Silent, Summary, summarise
 from flows.discover import PROBLEMS, Entry, Version, check_same, read_version
+from flows.faults import passes_by_itself
 from flows.journal import JournalEngine, Requests
 from flows.store import Failure, Store
 from flows.views import write_views
@@ -125,7 +126,8 @@ def look_at(run: Run, entry: Entry) -> Job | Outcome:
         return Outcome(entry.shown, status, unchanged=unchanged)
     failure = run.store.failure(key)
     if failure and (key in run.computed or not (run.retry_failed or may_pass(failure))):
-        return Outcome(entry.shown, _failed_status(failure.reason), failure.reason)
+        status, known = _failed_status(failure.reason), key not in run.computed
+        return Outcome(entry.shown, status, failure.reason, unchanged=known)
     return Job(entry, version, key)
 
 
@@ -134,11 +136,11 @@ def may_pass(failure: Failure) -> bool:
     return failure.reason in TRANSIENT and failure.attempts < ATTEMPTS
 
 
-def compute(run: Run, job: Job) -> Outcome:
+def compute(run: Run, job: Job, *, again: bool = False) -> Outcome:
     """Parses a document, runs the subtask, keeps the result.
 
     Raises only what concerns every document: OutputError, ModelError, EngineClosedError,
-    ConfigError.
+    ConfigError. again: the caller will try again, so an error that passes by itself is raised too.
     """
     started = time.monotonic()
     engine = JournalEngine(run.engine, run.store, job.key, run.requests)
@@ -155,6 +157,8 @@ def compute(run: Run, job: Job) -> Outcome:
     except Exception as error:
         if run.requests.stopped:
             return Outcome(job.entry.shown, "pending", "interrupted")
+        if again and passes_by_itself(error):
+            raise
         return _failed(run, job, error)
 
 

@@ -4,6 +4,9 @@ import os
 
 from hypothesis import settings
 
+from tests.prefect_server import connected as connected
+from tests.prefect_server import prefect_server as prefect_server
+
 # How long an example takes says how busy the machine is, not whether the code is right. In CI the
 # examples are the same every time: a new finding belongs to a developer's run, not to an unrelated
 # change.

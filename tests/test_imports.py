@@ -49,7 +49,7 @@ OWNERS = {
     "optimum": {"export"},
     "torch": {"training"},
     "transformers": {"training"},
-    "pydantic": {"pipelines"},
+    "pydantic": {"pipelines", "flows/parameters.py"},
     "pymupdf": {"pipelines"},
     "soundfile": {"pipelines"},
     "rapidfuzz": {"pipelines"},
