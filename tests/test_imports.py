@@ -29,8 +29,8 @@ ORDER = {
     "model_onnx": "errors config bundle patches frames answer prompt grammar matcher constrain "
     "sample session cache decoder scoring sequence engine",
     "export": "checkpoint weights quantize layers decoder projectors write parity",
-    "pipelines": "records sandbox pages evidence items subtask transcribe extract clean repair tag "
-    "evaluate comparison",
+    "pipelines": "records sandbox pages evidence items subtask transcribe windows extract clean "
+    "repair tag auto evaluate comparison",
     "flows": "discover store run prefect_flows cli",
     "training": "model tokenizer samples encoding loss checkpoint train",
 }
@@ -55,6 +55,7 @@ OWNERS = {
     "rapidfuzz": {"pipelines"},
     "dateparser": {"pipelines"},
     "jiwer": {"pipelines"},
+    "sqlalchemy": {"flows"},
     "prefect": {"flows"},
     "typer": {"flows"},
     "rich": {"flows"},

@@ -137,6 +137,72 @@ def test_a_damaged_or_newer_database_is_named(tmp_path: Path) -> None:
         Store.open(tmp_path)
 
 
+LAYOUT_1 = """
+CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE inputs (
+  raw BLOB PRIMARY KEY, path TEXT NOT NULL, bytes INTEGER, sha256 TEXT, key TEXT,
+  state TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '', message TEXT NOT NULL DEFAULT '',
+  unchanged INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE TABLE answers (
+  key TEXT NOT NULL, request TEXT NOT NULL, result TEXT NOT NULL, PRIMARY KEY (key, request)
+) WITHOUT ROWID;
+CREATE TABLE records (
+  key TEXT PRIMARY KEY, status TEXT NOT NULL, reason TEXT NOT NULL, record TEXT NOT NULL,
+  timing TEXT NOT NULL
+);
+CREATE TABLE failures (
+  key TEXT PRIMARY KEY, reason TEXT NOT NULL, message TEXT NOT NULL, attempts INTEGER NOT NULL,
+  record TEXT
+);
+CREATE VIEW manifest AS SELECT raw FROM inputs;
+INSERT INTO inputs VALUES (x'61', 'a', 3, 'sum', 'key', 'pending', '', '', 1);
+INSERT INTO records VALUES ('key', 'ok', '', '{"output":1}', '{}');
+PRAGMA user_version = 1;
+"""
+
+
+def test_a_database_of_the_first_release_is_read_and_written(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "run.sqlite")
+    connection.executescript(LAYOUT_1)
+    connection.close()
+    with Store.read(tmp_path) as store:
+        ((row, record),) = store.records()
+        assert (row.raw, row.unchanged, row.status, record) == (b"a", True, "ok", {"output": 1})
+    with Store.open(tmp_path) as store:
+        store.begin([entry("a")], {})
+        store.identify(b"a", VERSION, "key", unchanged=True)
+        assert store.counts() == {("ok", True): 1}
+
+
+def test_rows_come_in_the_order_of_their_bytes_whatever_their_number(tmp_path: Path) -> None:
+    names = [bytes([first, second]) for first in range(1, 200, 40) for second in range(256)]
+    with Store.open(tmp_path) as store:
+        store.begin([Entry(Path("x"), raw, "document") for raw in reversed(names)], {})
+        assert [row.raw for row in store.rows()] == names
+
+
+def test_what_is_written_is_on_disk_and_others_may_add_tables(tmp_path: Path) -> None:
+    with Store.open(tmp_path) as store:
+        finish(store, "key")
+        with store.engine.begin() as connection:
+            connection.exec_driver_sql("CREATE TABLE mine (name TEXT)")
+            connection.exec_driver_sql("INSERT INTO mine VALUES ('x')")
+        other = sqlite3.connect(tmp_path / "run.sqlite")
+        assert other.execute("SELECT key, name FROM records, mine").fetchall() == [("key", "x")]
+        assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        other.close()
+
+
+def test_an_error_half_way_takes_the_other_half_back(tmp_path: Path) -> None:
+    with Store.open(tmp_path) as store:
+        store.fail("key", "loop", "")
+        with pytest.raises(OutputError) as caught:
+            store.finish("key", status="ok", reason="", record=None, timing="secret")  # type: ignore[arg-type]
+        assert store.failure("key") and "secret" not in str(caught.value)
+        finish(store, "key")
+
+
 def test_a_full_disk_loses_nothing_that_was_finished(tmp_path: Path) -> None:
     script = (
         "import resource, sys; from pathlib import Path; from flows.store import Store\n"
