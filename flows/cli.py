@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows import deploy_command, model_command
+from flows import deploy_command, model_command, review_command
 from model_onnx.errors import ScanscribeError, UsageError
 
 app = typer.Typer(
@@ -60,8 +60,8 @@ def run(
     schema: Annotated[
         str | None,
         typer.Option(
-            help="For extract: receipt (the default), invoice, letter, memo, MODULE:CLASS, "
-            "FILE.py, FILE.json."
+            help="For extract: auto (the default: chosen for each document), receipt, invoice, "
+            "letter, memo, MODULE:CLASS, FILE.py, FILE.json."
         ),
     ] = None,
     labels: Annotated[str, typer.Option(help="For tag: letter,invoice,memo")] = "",
@@ -162,6 +162,9 @@ def show(
     from flows.show import print_record
 
     print_record(record, output or Path("."), as_json=json)
+
+
+app.command(epilog=review_command.EXAMPLE)(review_command.review)
 
 
 @app.command(epilog="Example: flows doctor")

@@ -14,8 +14,8 @@ from flows.discover import Entry, Version
 from flows.run import Procedure, Size
 from model_onnx.bundle import Bundle
 from model_onnx.errors import ConfigError
+from pipelines.auto import AUTO, named, outputs
 from pipelines.clean import SUBTASK as CLEAN
-from pipelines.extract import subtask as extract_subtask
 from pipelines.items import Item
 from pipelines.ocr import find_tesseract
 from pipelines.parsing import Parser
@@ -28,7 +28,6 @@ from pipelines.tag import subtask as tag_subtask
 from pipelines.transcribe import SUBTASK as TRANSCRIBE
 
 PLAIN = {"clean": CLEAN, "transcribe": TRANSCRIBE, "repair": REPAIR}
-DEFAULT_SCHEMA = "receipt"
 SOFT_TOKENS = (70, 140, 280, 560, 1120)
 
 _CHARACTERS_PER_TOKEN = 3.0  # estimates only
@@ -47,7 +46,7 @@ def make_subtask(
     if (labels or several) and name != "tag":
         raise ConfigError(f"got --labels or --several for {name}, expected them for tag only")
     if name == "extract":
-        return _extract(schema or DEFAULT_SCHEMA)
+        return _extract(schema or AUTO)
     if name == "tag":
         return tag_subtask(labels, several=several), json.dumps([labels, several])
     made = PLAIN.get(name) or _import_subtask(name)
@@ -63,8 +62,8 @@ def output_schema(
 
 
 def _extract(schema: str) -> tuple[Subtask, str]:
-    output = load_schema(schema)
-    made = extract_subtask(output)
+    made = named(schema)
+    output = outputs() if schema == AUTO else load_schema(schema)
     content = output if isinstance(output, Mapping) else output.model_json_schema()
     return made, json.dumps(content)  # not sorted: the fields' order is part of the prompt
 

@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from model_onnx.errors import InputError
+from pipelines.auto import AUTO, named
 from pipelines.clean import SUBTASK as CLEAN
-from pipelines.extract import subtask as extract_subtask
 from pipelines.opening import Opener, source_of
 from pipelines.options import Options
 from pipelines.records import Record
 from pipelines.repair import SUBTASK as REPAIR
-from pipelines.schemas import load_schema
 from pipelines.subtask import Model, Subtask, run, unread
 from pipelines.tag import subtask as tag_subtask
 from pipelines.transcribe import SUBTASK as TRANSCRIBE
@@ -37,7 +36,7 @@ Schema = str | type[BaseModel] | Mapping[str, Any]
 
 def extract(
     item: str | Path | bytes | Image | NDArray[Any],
-    schema: Schema,
+    schema: Schema = AUTO,
     *,
     rate: int | None = None,
     model: str | Path | None = None,
@@ -49,14 +48,14 @@ def extract(
     item: a path; the bytes of a file; a PIL picture; uint8 pixels [H, W] or [H, W, 3]; or a mono
     waveform [n] (float32 in -1..1 or int16) with its `rate` in Hz.
     schema: a pydantic model (the output is an instance of it), a JSON Schema (the output is a
-    dict), or a name as for `--schema`.
+    dict), or a name as for `--schema`. Without one the item's kind is chosen among the built-in
+    schemas (`record.schema_name`, `record.fields["schema"]`); a recording gives its transcript.
 
     An item that cannot be read or answered gives a record with status `failed` and its reason.
     Raises ConfigError for a schema that cannot be used, BundleError and RuntimeUnavailableError
     when the model cannot be opened, ValueError for a waveform without a rate.
     """
-    output = load_schema(schema) if isinstance(schema, str) else schema
-    return _run(extract_subtask(output), item, rate, model, engine, options)
+    return _run(named(schema), item, rate, model, engine, options)
 
 
 def clean(

@@ -20,7 +20,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -186,12 +186,14 @@ def _turns(ask: Ask) -> tuple[Turn, Turn]:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a subtask made of the replies. output: validated by `run` against Subtask.output."""
+    """What a subtask made of the replies. output: validated by `run` against Subtask.output;
+    schema_name: where it was chosen for this item (None: the subtask's)."""
 
     output: Any
     fields: dict[str, FieldValue] = field(default_factory=dict)
     checks: tuple[Check, ...] = ()
     truncated: bool = False
+    schema_name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -239,7 +241,7 @@ def run(model: Model, subtask: Subtask, item: Item, *, options: Options | None =
             reason="a budget ended the answer; raise new_tokens or split the item",
         ),
     )
-    return _record(work, subtask, item, Answer(output, answer.fields, checks, answer.truncated))
+    return _record(work, subtask, item, replace(answer, output=output, checks=checks))
 
 
 def unread(model: Model, subtask: Subtask, source: Source, error: InputError) -> Record:
@@ -280,7 +282,7 @@ def _record(
         id=_identity(subtask, item, info),
         source=item.source,
         subtask=subtask.name,
-        schema_name=subtask.schema_name,
+        schema_name=answer.schema_name or subtask.schema_name,
         output=None if failed else answer.output,
         fields=answer.fields,
         checks=tuple(

@@ -23,7 +23,8 @@ from pipelines.evidence import joined
 from pipelines.items import Item
 from pipelines.records import FieldValue, Grounding
 from pipelines.subtask import Answer, Ask, Subtask, Work
-from pipelines.transcribe import read_evidence
+from pipelines.transcribe import Reading, page_image
+from pipelines.windows import evidence
 
 PROMPT_VERSION = "tag-1"
 
@@ -56,24 +57,43 @@ def subtask(labels: Sequence[str], *, several: bool = False) -> Subtask:
 
 
 def _answer(labels: tuple[str, ...], several: bool, work: Work, item: Item) -> Answer:
-    reading = read_evidence(work, item)
-    text = joined(reading.lines)[: work.habits.tag_characters]
-    ask = Ask(instruction(labels), (text,), Choices(labels), new_tokens=64)
-    while work.room(ask) < 0 and len(text) > 1:
-        text = text[: len(text) * 3 // 4]
-        ask = Ask(ask.instruction, (text,), ask.constraint, new_tokens=64)
-    [reply] = work.ask([ask])
-    probabilities = reply.result.choice_probabilities
-    if reply.truncated or not probabilities:
-        tags = Tags(label=None, labels=(), probabilities={})
-        return Answer(tags, checks=(reading.check,), truncated=True)
-    ranked = sorted(labels, key=lambda label: -probabilities[label])
-    best = probabilities[ranked[0]]
-    chosen = [name for name in ranked if several and probabilities[name] >= best / 2]
-    tags = Tags(
-        label=ranked[0],
-        labels=tuple(chosen or ranked[:1]),
-        probabilities={label: probabilities[label] for label in labels},
-    )
+    reading = evidence(work, item)
+    checks, truncated = ((reading.check,), reading.truncated) if reading else ((), False)
+    shares = choose(work, labels, item, reading)
+    if shares is None:
+        return Answer(Tags(label=None, labels=(), probabilities={}), {}, checks, truncated=True)
+    ranked = sorted(labels, key=lambda label: -shares[label])
+    best = shares[ranked[0]]
+    chosen = [name for name in ranked if several and shares[name] >= best / 2]
+    tags = Tags(label=ranked[0], labels=tuple(chosen or ranked[:1]), probabilities=shares)
     field = FieldValue(value=tags.label, confidence=best, grounding=Grounding(status="none"))
-    return Answer(tags, {"label": field}, (reading.check,), reading.truncated)
+    return Answer(tags, {"label": field}, checks, truncated)
+
+
+def choose(
+    work: Work, labels: Sequence[str], item: Item, reading: Reading | None
+) -> dict[str, float] | None:
+    """The probability of each label, sum 1; None when a time limit ended the choice.
+
+    reading: of `windows.evidence`. The beginning of a text decides, or the first page's picture.
+    """
+    if reading is None:
+        page = next(page for page in item.pages if page.image is not None)
+        picture = page_image(work, page)
+        ask = Ask(instruction(labels), (picture,), Choices(tuple(labels)), new_tokens=64)
+    else:
+        ask = _fitting(work, labels, joined(reading.lines)[: work.habits.tag_characters])
+    [reply] = work.ask([ask])
+    shares = reply.result.choice_probabilities
+    if reply.truncated or not shares:
+        return None
+    return {label: shares[label] for label in labels}
+
+
+def _fitting(work: Work, labels: Sequence[str], text: str) -> Ask:
+    """A text that is too long for the context is cut."""
+    while True:
+        ask = Ask(instruction(labels), (text,), Choices(tuple(labels)), new_tokens=64)
+        if work.room(ask) >= 0 or len(text) <= 1:
+            return ask
+        text = text[: len(text) * 3 // 4]

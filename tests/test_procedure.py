@@ -50,6 +50,12 @@ def test_a_subtask_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         make_subtask("our_notes:OTHER")
 
 
+def test_without_a_schema_it_is_chosen_for_each_document() -> None:
+    made, decides = make_subtask("extract")
+    assert made.schema_name == "auto"
+    assert {"Receipt", "Letter"} < json.loads(decides)["schemas"].keys()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -73,6 +79,7 @@ def test_every_choice_is_part_of_the_key(tmp_path: Path, monkeypatch: pytest.Mon
     procedures = [
         bind("extract", BUNDLE),
         bind("extract", other),
+        bind("extract", BUNDLE, schema="receipt"),
         bind("extract", BUNDLE, schema="invoice"),
         bind("extract", BUNDLE, schema=str(schema)),
         bind("extract", BUNDLE, soft_tokens=280),
@@ -81,7 +88,7 @@ def test_every_choice_is_part_of_the_key(tmp_path: Path, monkeypatch: pytest.Mon
         bind("tag", BUNDLE, labels=("b", "a")),
         bind("tag", BUNDLE, labels=("a", "b"), several=True),
     ]
-    assert procedures[0].key("5") == bind("extract", BUNDLE, schema="receipt").key("5")
+    assert procedures[0].key("5") == bind("extract", BUNDLE, schema="auto").key("5")
     schema.write_text('{"type": "object", "properties": {"a": {"type": "number"}}}')
     procedures.append(bind("extract", BUNDLE, schema=str(schema)))
     monkeypatch.setattr("flows.procedure.find_tesseract", lambda: "another answer")
