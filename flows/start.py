@@ -18,7 +18,7 @@ from pathlib import Path
 from flows.account import Observer, Summary
 from flows.discover import Entry, default_output, show_name, walk
 from flows.formats import check_format, write_formats
-from flows.procedure import bind
+from flows.procedure import bind, output_schema
 from flows.run import Procedure, Run, Submit, run_folder
 from flows.signals import stoppable
 from flows.store import Store
@@ -103,7 +103,13 @@ def prepare(settings: Settings) -> tuple[Bundle, Procedure, list[Entry]]:
 
 def noted(settings: Settings) -> dict[str, str]:
     """What looking at a run later needs: where its files are, and the schema as it was asked for."""
-    about = {"input": show_name(os.fsencode(settings.input.resolve()))}
+    made = output_schema(
+        settings.subtask,
+        schema=settings.schema,
+        labels=settings.labels,
+        several=settings.several,
+    )
+    about = {"input": show_name(os.fsencode(settings.input.resolve())), "output_schema": made}
     return about | ({"asked_schema": settings.schema} if settings.schema else {})
 
 
