@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 
+from benchmarks.prefect_server import Server
 from flows.discover import Entry, Version, walk
 from flows.run import Procedure
 from flows.start import Settings
 from flows.store import Store
 from model_onnx.errors import OutputError, RuntimeUnavailableError
 from tests.fake_run import PageModel, parse, procedure
-from tests.prefect_server import Server
 
 ROOT = Path(__file__).parents[1]
 MARKER = "xylophone"  # stands in every document
