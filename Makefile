@@ -8,6 +8,9 @@ SYSTEM := tesseract-ocr espeak-ng chromium chromium-driver fonts-dejavu-core fon
 # The main job: every sample becomes a record. Exit code 3 is expected: one sample is broken.
 run: .venv/run
 	$(BIN)/flows run extract --input samples/ --output out/samples || test $$? -eq 3
+	$(BIN)/flows run clean --input samples/letter-noisy.txt --output out/clean
+	$(BIN)/flows run repair --input samples/dictation.txt --output out/repair
+	for made in samples clean repair; do $(BIN)/flows show --output out/$$made || exit; done
 
 test: .venv/test
 	$(BIN)/pytest -m "not slow"

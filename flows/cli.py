@@ -151,17 +151,21 @@ app.command(epilog=deploy_command.SERVE_EXAMPLE)(deploy_command.serve)
 @app.command(epilog="Example: flows show receipt-tea.jpg --output out/")
 def show(
     record: Annotated[
-        str, typer.Argument(help="A record's id, its beginning, or its input's path.")
-    ],
+        str | None,
+        typer.Argument(help="A record's id, its beginning, or its input's path; without it, all."),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(help="A run's directory.", show_default="here")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="The record as it is stored.")] = False,
 ) -> None:
-    """Print one record with the evidence of each value."""
-    from flows.show import print_record
+    """Print one record with the evidence of each value, or the values of all."""
+    from flows.show import print_record, print_records
 
-    print_record(record, output or Path("."), as_json=json)
+    if record is None:
+        print_records(output or Path("."))
+    else:
+        print_record(record, output or Path("."), as_json=json)
 
 
 app.command(epilog=review_command.EXAMPLE)(review_command.review)

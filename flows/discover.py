@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model_onnx.errors import InputError, OutputError, UsageError
+from pipelines.labelled import EXPECTED
 from pipelines.opening import SUFFIXES, Kind, suffix_of
 
-RUN_DATABASE = "run.sqlite"  # a directory that holds one is a run's output, never its input
+# A directory that holds one of these is a run's output, never its input.
+RUN_DATABASE, RUN_POINTER = "run.sqlite", "run.store"
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,16 @@ def printable(text: str) -> str:
 def walk(root: Path, *, skip: Path | None = None) -> list[Entry]:
     """All inputs of a file or tree, sorted by the bytes of their relative paths.
 
-    `skip` (this run's output) and every directory that holds a `run.sqlite` are left out. Links
+    `skip` (this run's output) and every other run's directory are left out. Links
     that leave the root and entries that cannot be read become entries with a `problem`. Raises
     UsageError when the root is not there.
     """
     root = root.resolve()
     if not root.exists():
-        raise UsageError(f"got --input {printable(str(root))}, expected a file or directory there")
+        raise UsageError(
+            f"got --input {printable(str(root))}, where nothing is, expected a file or directory; "
+            "check the path"
+        )
     if not root.is_dir():
         return [_entry(root, os.fsencode(root.name), root.parent)]
     excluded = skip.resolve() if skip else None
@@ -79,7 +84,7 @@ def _walk(root: Path, excluded: Path | None) -> Iterator[Entry]:
         except OSError:
             yield Entry(directory, _relative(directory, root), problem="unreadable")
             continue
-        if RUN_DATABASE in names and directory != root:
+        if {RUN_DATABASE, RUN_POINTER} & set(names) and directory != root:
             continue
         for path in (directory / name for name in names):
             if path == excluded:
@@ -102,7 +107,7 @@ def _relative(path: Path, root: Path) -> bytes:
 
 
 def _entry(path: Path, raw: bytes, root: Path) -> Entry:
-    problem = _problem(path, root)
+    problem = _problem(path, root) or ("labels" if path.name == EXPECTED else "")
     if problem:
         return Entry(path, raw, problem=problem)
     kind = SUFFIXES.get(path.suffix.lower()) or _sniff(path)
@@ -139,10 +144,12 @@ def _problem(path: Path, root: Path) -> str:
 
 
 PROBLEMS = {
-    "unsupported": "not a kind of file that is read; see the list of kinds in the README",
+    "unsupported": "not a kind of file that is read, expected PDF, PNG, JPEG, WebP, TIFF, WAV, "
+    "FLAC, MP3, OGG, Opus, M4A, MP4, TXT, SRT or VTT; convert it",
+    "labels": "what is expected of the files beside it, for `flows eval --set`; not an input",
     "symlink_outside": "a link that leaves the input directory is not followed; copy the file in",
     "symlink_directory": "a link to a directory is not followed; its files stand for themselves",
-    "vanished": "the file went away during the run",
+    "vanished": "the file went away during the run; put it back, the next run reads it",
     "changed": "the file changed while it was read; the next run reads it again",
     "unreadable": "cannot be read; check its permissions and the disk",
 }
@@ -181,9 +188,16 @@ def _stamp(status: os.stat_result) -> tuple[int, ...]:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
+def holds_run(directory: Path) -> bool:
+    return any((directory / name).is_file() for name in (RUN_DATABASE, RUN_POINTER))
+
+
 def default_output(root: Path, subtask: str) -> Path:
     """`receipts-extract` in the current directory for the input `receipts/`."""
     name = root.resolve().stem if root.is_file() else root.resolve().name
     if not name:
-        raise OutputError(f"no name for the output of {root}; say --output DIRECTORY")
+        raise OutputError(
+            f"got --input {root}, which has no name to call the output after; say --output "
+            "DIRECTORY"
+        )
     return Path(f"{name}-{subtask}")

@@ -173,7 +173,9 @@ def _failed(run: Run, job: Job, error: Exception) -> Outcome:
         case ConstraintError():
             return _fail(run, job, "constraint", str(error))
         case MemoryError():
-            return _fail(run, job, "memory", "the document needs more memory than there is")
+            return _fail(
+                run, job, "memory", "the document needs more memory than there is; split it"
+            )
         case _:
             return _fail(run, job, "internal", log_unexpected(error))
 
@@ -222,7 +224,7 @@ def _failed_status(reason: str) -> str:
 
 
 def _settle(run: Run, entry: Entry, error: InputError) -> Outcome:
-    unsupported = error.reason in ("unsupported", "symlink_directory")
+    unsupported = error.reason in ("unsupported", "labels", "symlink_directory")
     state = "unsupported" if unsupported else "failed"
     run.store.settle(entry.raw, state=state, reason=error.reason, message=str(error))
     return Outcome(entry.shown, state, error.reason)

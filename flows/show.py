@@ -1,8 +1,9 @@
-"""One record for a person: what it says, how sure it is, and where each value stands."""
+"""Records for a person: what they say, how sure they are, and where each value stands."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,10 @@ def find_run(directory: Path) -> Path:
     found = sorted(path.parent for path in directory.glob(f"*/{RUN_DATABASE}"))
     if len(found) != 1:
         names = ", ".join(str(path) for path in found) or "none"
-        raise UsageError(f"got {directory} with runs below it: {names}; say --output DIRECTORY")
+        raise UsageError(
+            f"got {directory}, expected the output of `flows run` or one such directory in it; "
+            f"there: {names}; say --output DIRECTORY"
+        )
     return found[0]
 
 
@@ -33,8 +37,8 @@ def find_row(store: Store, wanted: str) -> Row:
     if len(rows) != 1:
         names = ", ".join(printable(row.path) for row in rows[:5])
         raise UsageError(
-            f"got {printable(wanted)}, expected one record; it fits {len(rows)} ({names}); ids and "
-            "paths stand in manifest.jsonl"
+            f"got {printable(wanted)}, expected an id or path of one record; it fits {len(rows)}"
+            f"{f' ({names})' if names else ''}; take one from manifest.jsonl"
         )
     return rows[0]
 
@@ -54,13 +58,48 @@ def print_record(wanted: str, directory: Path, *, as_json: bool = False) -> None
     if as_json:
         print(json.dumps({**whole, "timing": timing}, ensure_ascii=False, indent=2))
         return
-    console = Console(highlight=False, soft_wrap=True)
-    _say(console, f"{whole.get('id') or ''}  {row.path}  {row.status}".strip())
-    for reason in filter(None, (row.reason, row.message)):
-        _say(console, reason)
+    console = _console()
+    _print_head(console, row, record)
     if record:
         _print_values(console, record)
         _print_rest(console, record, timing)
+
+
+def print_records(directory: Path) -> None:
+    """Every input of a run with its values, without checks and timing. Raises UsageError."""
+    console = _console()
+    with Store.read(find_run(directory)) as store:
+        for row in store.rows():
+            record = store.result(row.key)[0] if row.key else None
+            _print_head(console, row, record)
+            for line in _lines(record) if record else ():
+                _say(console, f"    {line}")
+
+
+def _lines(record: Mapping[str, Any]) -> Iterator[str]:
+    """`total  12.50  0.97  page 1, 62% from the left, 80% from the top`"""
+    for path, field in record["fields"].items():
+        parts = (
+            f"{path:12}",
+            "-" if field["value"] is None else _short(field["value"]),
+            f"{field['confidence']:.2f}",
+            place(field["grounding"]),
+        )
+        yield "  ".join(part for part in parts if part)
+    if not record["fields"] and record["output"] is not None:
+        yield from json.dumps(record["output"], ensure_ascii=False, indent=2).split("\n")
+
+
+def _console() -> Console:
+    return Console(highlight=False, soft_wrap=True)
+
+
+def _print_head(console: Console, row: Row, record: Mapping[str, Any] | None) -> None:
+    name = (record or {}).get("schema_name") or ""
+    title = f"{record_id(row) if row.key else ''}  {row.path}  {name}  {row.status}"
+    _say(console, re.sub(r" {3,}", "  ", title).strip())
+    for reason in filter(None, (row.reason, row.message)):
+        _say(console, reason)
 
 
 def _print_values(console: Console, record: Mapping[str, Any]) -> None:

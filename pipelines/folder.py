@@ -8,6 +8,7 @@ from pathlib import Path
 
 from model_onnx.errors import InputError, UsageError
 from pipelines.items import Item
+from pipelines.labelled import EXPECTED
 from pipelines.library import shared_engine
 from pipelines.opening import Opener, source_of
 from pipelines.options import Options
@@ -28,8 +29,9 @@ def run_folder(
     """Yields one record per file of a folder tree, in the order in which they finish.
 
     subtask: e.g. `pipelines.extract.subtask(MyModel)`; in_flight: items under way at once, which
-    the engine decodes as a batch; parsers: child processes. Links that leave the folder and kinds
-    of files that are not read give `failed` records. Memory holds `in_flight` items.
+    the engine decodes as a batch; parsers: child processes. Links that leave the folder, kinds of
+    files that are not read and the labels of `flows eval` give `failed` records. Memory holds
+    `in_flight` items.
     Raises UsageError when the folder is not there, and what `extract` raises.
     """
     root = Path(folder).resolve()
@@ -40,7 +42,7 @@ def run_folder(
 
         def one(path: Path) -> Record:
             try:
-                _check_inside(path, root)
+                _check_input(path, root)
                 item: Item = opener.open(path)
             except InputError as error:
                 return unread(chosen, subtask, source_of(path), error)
@@ -54,7 +56,13 @@ def files_of(root: Path) -> list[Path]:
     return sorted(path for path in root.rglob("*") if path.is_symlink() or not path.is_dir())
 
 
-def _check_inside(path: Path, root: Path) -> None:
+def _check_input(path: Path, root: Path) -> None:
+    if path.name == EXPECTED:
+        raise InputError(
+            f"got {EXPECTED}, which holds what is expected of the files beside it; expected a "
+            "document or recording",
+            reason="labels",
+        )
     if path.is_symlink() and not path.resolve().is_relative_to(root):
         raise InputError(
             "got a link that leaves the folder, expected a file in it; copy it",

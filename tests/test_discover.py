@@ -48,6 +48,13 @@ def test_other_files_are_unsupported_not_missing(tmp_path: Path) -> None:
     assert problems(tmp_path) == dict.fromkeys(("a.docx", "b", "c.pdf.zip"), "unsupported")
 
 
+def test_labels_of_an_evaluation_are_named_as_such(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "expected.jsonl").write_bytes(b"{}")
+    (tmp_path / "expected.pdf").write_bytes(b"x")
+    assert problems(tmp_path) == {"expected.pdf": "", "sub/expected.jsonl": "labels"}
+
+
 @pytest.mark.parametrize(
     ("head", "kind"),
     [

@@ -156,13 +156,16 @@ def test_a_folder_gives_one_record_per_file(tmp_path: Path, engine: FakeEngine) 
     for number in range(12):
         (tmp_path / "in" / "deep" / f"{number}.txt").write_text(f"TOTAL {number}")
     (tmp_path / "in" / "a.xyz").write_text("?")
+    (tmp_path / "in" / "expected.jsonl").write_text("{}")
     (tmp_path / "secret.txt").write_text("TOTAL 0")
     (tmp_path / "in" / "link.txt").symlink_to(tmp_path / "secret.txt")
     records = list(pipelines.run_folder(tmp_path / "in", extract_subtask(SCHEMA), engine=engine))
-    assert len(records) == 14
+    assert len(records) == 15
     totals = {r.output["total"] for r in records if r.output is not None}
     assert totals == {str(number) for number in range(12)}
-    assert {r.reason for r in records if r.output is None} == {"unsupported", "symlink_outside"}
+    assert {r.reason for r in records if r.output is None} == {
+        *("unsupported", "symlink_outside", "labels"),
+    }
     with pytest.raises(UsageError, match="folder"):
         next(pipelines.run_folder(tmp_path / "none", extract_subtask(SCHEMA), engine=engine))
 

@@ -63,10 +63,11 @@ def test_a_folder_becomes_records_and_an_account(
     write(inbox, a="one\ntwo", b="three\nreview", c="fail encrypted", d="loop", e="boom")
     (inbox / "f.zip").write_bytes(b"x")
     (inbox / "g.txt").symlink_to("/etc/hostname")
+    (inbox / "expected.jsonl").write_text("{}")
     output = tmp_path / "out"
     summary = run(inbox, output, model)
     assert str(summary) == (
-        "7 inputs = 1 ok + 1 review + 0 truncated + 4 failed + 1 unsupported + 0 unchanged"
+        "8 inputs = 1 ok + 1 review + 0 truncated + 4 failed + 2 unsupported + 0 unchanged"
     )
     assert summary.exit_code == 3
     assert manifest(output) == {
@@ -75,6 +76,7 @@ def test_a_folder_becomes_records_and_an_account(
         "c.txt": "encrypted",
         "d.txt": "loop",
         "e.txt": "internal",
+        "expected.jsonl": "labels",
         "f.zip": "unsupported",
         "g.txt": "symlink_outside",
     }

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flows.discover import Entry, Version
-from flows.show import find_run, place, print_record
+from flows.show import find_run, place, print_record, print_records
 from flows.store import Store
 from model_onnx.errors import UsageError
 
@@ -41,6 +41,16 @@ TIMING = {
     "prompt_tokens": 700,
     "new_tokens": 20,
 }
+
+
+def test_without_a_name_all_are_printed(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    print_records(output)
+    said = capsys.readouterr().out
+    assert [word for word in ("a.pdf", "b.pdf", "c.zip") if word in said] == [
+        *("a.pdf", "b.pdf", "c.zip"),
+    ]
+    assert "page 2, 10% from the left" in said and "needs a password" in said
+    assert "not read" in said and "tokens" not in said and "\x1b" not in said
 
 
 @pytest.fixture
