@@ -177,16 +177,11 @@ class Corrections:
             ) from error
 
 
-def corrections_of_run(directory: Path) -> dict[str, list[dict[str, Any]]]:
-    """Record -> its standing decisions as the exports show them."""
-    corrections = Corrections.of_run(directory)
-    try:
-        found = corrections.all()
-    finally:
-        corrections.close()
+def standing(engine: Engine) -> dict[str, list[dict[str, Any]]]:
+    """Record -> its decisions as the exports show them, without those taken back."""
     shown = {
         record: [_export(made) for made in rows if made.verdict != "open"]
-        for record, rows in found.items()
+        for record, rows in Corrections(engine).all().items()
     }
     return {record: rows for record, rows in shown.items() if rows}
 
@@ -213,5 +208,5 @@ def _line(line: str, where: str) -> Correction:
         return Correction.of(json.loads(line))
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UsageError(f"{where}: {_bad('text that is not JSON')}") from None

@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ from flows.corrections import Correction, Corrections, read_corrections
 from flows.files import replacing
 from flows.review import entries, entry_id
 from flows.review_html import Page, data_url, render
-from flows.review_media import Media, Shown
+from flows.review_media import Media
 from flows.show import find_run
-from flows.store import Store
+from flows.store import Row, Store
 from flows.views import write_views
 from model_onnx.errors import OutputError
+from pipelines.previews import WORKERS
 
 PAGE = "review.html"
 PART = 5_000  # entries of one page: 15 MB of text, a second to load
@@ -84,28 +86,26 @@ def _corrections(directory: Path) -> dict[str, list[Correction]]:
 
 def _make_media(store: Store, media: Media, folder: Path) -> dict[str, _Made]:
     """Files are written as they are made: a run's pictures may be more than memory."""
-    shutil.rmtree(folder, ignore_errors=True)
-    made = {}
+
+    def make(row: Row) -> _Made | None:
+        record, _ = store.result(row.key) if row.key else (None, {})
+        if record is None:
+            return None
+        name = entry_id(row)
+        shown = media.shown(name, row, record)
+        for file in shown.files:
+            (folder / file.name).write_bytes(file.content)
+        return _Made(name, shown.plain, {file.name: file.kind for file in shown.files})
+
     try:
+        shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        for row in store.rows():
-            record, _ = store.result(row.key) if row.key else (None, {})
-            if record is None:
-                continue
-            name = entry_id(row)
-            shown = media.shown(name, row, record)
-            made[name] = _keep(name, shown, folder)
+        with ThreadPoolExecutor(WORKERS) as threads:
+            return {made.entry: made for made in threads.map(make, store.rows()) if made}
     except OSError as error:
         raise OutputError(
             f"cannot write {folder}: {error.strerror}; free disk space or say --output FILE"
         ) from error
-    return made
-
-
-def _keep(name: str, shown: Shown, folder: Path) -> _Made:
-    for file in shown.files:
-        (folder / file.name).write_bytes(file.content)
-    return _Made(name, shown.plain, {file.name: file.kind for file in shown.files})
 
 
 def _blocks(

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from flows.corrections import standing
 from flows.files import write_lines
 from flows.store import MANIFEST, RECORDS, Row, Store
 
@@ -24,9 +25,16 @@ def write_views(store: Store, directory: Path) -> None:
 
 
 def dataset(store: Store) -> Iterator[tuple[Row, dict[str, Any]]]:
-    """(input, record) with the id and the path of this input: two files may share a record."""
+    """(input, record) with the id and the path of this input: two files may share a record.
+
+    What a person decided stands beside the output, in `corrections`.
+    """
+    decided = standing(store.engine)
     for row, record in store.records():
-        yield row, as_record_of(row, record)
+        whole = as_record_of(row, record)
+        if made := decided.get(whole["id"]):
+            whole["corrections"] = made
+        yield row, whole
 
 
 def as_record_of(row: Row, record: dict[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from pipelines.pages import PageOptions, options_from_plain
 from pipelines.sandbox import ParserPool
 
 LONG_SIDE = 1400  # pixels: small print of a letter can be read
+WORKERS = 2  # child processes
 _QUALITY = 50  # of WebP, 0 to 100
 _SOUND_BLOCK = 60.0  # seconds
 _BARS = 600
@@ -49,7 +50,7 @@ class SoundPreview:
 class Previews:
     """Makes previews in `workers` child processes. Safe for threads; raises InputError."""
 
-    def __init__(self, workers: int = 2) -> None:
+    def __init__(self, workers: int = WORKERS) -> None:
         self._pool = ParserPool(workers)
 
     def page(
