@@ -100,10 +100,10 @@ def clusters_of(text: str) -> Iterator[str]:
 def in_sight(text: str) -> Iterator[str]:
     """The clusters from left to right as they are seen: Unicode's rules with two levels."""
     clusters = list(clusters_of(text))
-    sides = [_side(cluster) for cluster in clusters]
+    sides = list(_sides(clusters))
     if "R" not in sides:
         return iter(clusters)
-    base = next(side for side in sides if side)
+    base = next(side for side in sides if side in ("L", "R"))
     runs = list(_runs(sides, base))
     if base == "R":
         runs.reverse()
@@ -114,10 +114,17 @@ def in_sight(text: str) -> Iterator[str]:
     return (cluster for run in ordered for cluster in run)
 
 
-def _side(cluster: str) -> str:
-    """L (numbers too), R, or "" for what goes with its neighbours."""
-    kind = unicodedata.bidirectional(cluster[0])
-    return "R" if kind in ("R", "AL") else "L" if kind in ("L", "EN", "AN") else ""
+def _sides(clusters: Iterable[str]) -> Iterator[str]:
+    """L, R, N for numbers (L behind L), or "" for what goes with its neighbours."""
+    strong = ""
+    for cluster in clusters:
+        kind = unicodedata.bidirectional(cluster[0])
+        if kind in ("L", "R", "AL"):
+            strong = "L" if kind == "L" else "R"
+            yield strong
+        else:
+            number = "L" if strong == "L" else "N"
+            yield number if kind in ("EN", "AN") else ""
 
 
 def _runs(sides: list[str], base: str) -> Iterator[tuple[str, int, int]]:
