@@ -93,7 +93,9 @@ class Checkpoint:
                 count = min(step, tensor.rows - start)
                 data = stream.read(count * tensor.row_bytes)
                 if len(data) != count * tensor.row_bytes:
-                    raise CheckpointError(f"{file}: ends inside tensor {tensor.name}")
+                    raise CheckpointError(
+                        f"{file}: ends inside tensor {tensor.name}; download the file again"
+                    )
                 digest.update(data)
                 shape = (count, *tensor.shape[1:]) if tensor.shape else ()
                 yield Chunk(tensor, start, np.frombuffer(data, tensor.dtype).reshape(shape))
@@ -116,7 +118,8 @@ def _readable(file: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise CheckpointError(
-            f"cannot read {file}: {error.strerror}; expected a safetensors file"
+            f"cannot read {file}: {error.strerror}; expected a safetensors file, check its "
+            "permissions and the disk"
         ) from error
 
 
@@ -195,7 +198,8 @@ def _tensor(file: Path, data: int, name: str, entry: Any, begin: int, end: int) 
     tensor = StoredTensor(name, file, dtype, shape, data + int(begin))
     if tensor.bytes != end - begin or begin < 0:
         raise CheckpointError(
-            f"{file}: tensor {name} has {end - begin} bytes, expected {tensor.bytes} for {shape}"
+            f"{file}: tensor {name} has {end - begin} bytes, expected {tensor.bytes} for {shape}; "
+            "download the file again"
         )
     return tensor
 

@@ -156,7 +156,10 @@ def _new_directory(out: Path, needed: int) -> Iterator[Path]:
         temporary.rename(out)
     except OSError as error:
         reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
-        raise OutputError(f"cannot write {error.filename or out}: {reason}") from error
+        raise OutputError(
+            f"cannot write {error.filename or out}: {reason}; nothing was left behind, name "
+            "another directory or make room"
+        ) from error
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -38,7 +38,9 @@ class Finding:
 
 def examine(model: Path | None) -> Iterator[Finding]:
     """All findings, cheapest first. model: a bundle; None for the embedded one."""
-    yield Finding("python", sys.version_info >= (3, 11), sys.version.split()[0])
+    good = sys.version_info >= (3, 11)
+    needed = "" if good else "; expected 3.11 or newer: make a new environment with it"
+    yield Finding("python", good, sys.version.split()[0] + needed)
     owners = packages_distributions()
     yield from (find_package(name, owners.get(name, [])) for name in PACKAGES)
     yield find_onnxruntime(owners.get("onnxruntime", []))
@@ -110,7 +112,10 @@ def find_tesseract() -> Finding:
     program = shutil.which("tesseract")
     if not program:
         return Finding(
-            "tesseract", None, "not installed; scans without a text layer are read from pixels"
+            "tesseract",
+            None,
+            "not installed; scans without a text layer are read from pixels (on Debian: apt "
+            "install tesseract-ocr)",
         )
     try:
         done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20)

@@ -32,8 +32,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         _sync_directory(path.parent)
     except OSError as error:
         raise OutputError(
-            f"cannot write {path}: {error.strerror}; free disk space or say another --output, then "
-            "run again: what was finished is kept in run.sqlite"
+            f"cannot write {path}: {error.strerror}; free disk space or name another place, then "
+            "run again: what a run had finished is kept in its run.sqlite"
         ) from error
     finally:
         if temporary:

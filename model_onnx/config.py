@@ -22,6 +22,7 @@ _LAYER_KINDS: dict[str, LayerKind] = {"sliding_attention": "local", "full_attent
 
 # Fields that change nothing in the forward pass at inference. transformers writes the first group
 # into every part of a config; the published 12B has them in its vision and audio configs.
+_USE = "; use the config.json that came with the checkpoint"
 _IGNORED = {
     "_name_or_path", "architectures", "auto_map", "chunk_size_feed_forward", "dtype", "id2label",
     "initializer_range", "is_encoder_decoder", "label2id", "model_type", "output_attentions",
@@ -147,7 +148,7 @@ class _Fields:
         """Takes a field that may be absent but has no other value than this one."""
         got = self.take(name, expected)
         if got != expected:
-            raise ConfigError(f"{self._where}.{name}: got {got!r}, expected {expected!r}")
+            raise ConfigError(f"{self._where}.{name}: got {got!r}, expected {expected!r}{_USE}")
 
     def finish(self) -> None:
         unknown = sorted(set(self._left) - self._ignored)
@@ -223,7 +224,7 @@ def _checked(config: ModelConfig) -> ModelConfig:
             else:
                 wanted, good = "a layer kind", name == "layers" or value in get_args(kind)
             if not good:
-                raise ConfigError(f"config field {name}: got {value!r}, expected {wanted}")
+                raise ConfigError(f"config field {name}: got {value!r}, expected {wanted}{_USE}")
     return config
 
 
@@ -236,9 +237,11 @@ def _layers(text: _Fields) -> tuple[LayerSpec, ...]:
     overrides = {int(key): dict(value) for key, value in per_layer.items()}  # also "05"
     key_equals_value, rope = text.take("attention_k_eq_v"), text.take("rope_parameters")
     if len(kinds) != count or set(kinds) - set(_LAYER_KINDS):
-        raise ConfigError(f"layer_types: got {kinds}, expected {count} of {sorted(_LAYER_KINDS)}")
+        raise ConfigError(
+            f"layer_types: got {kinds}, expected {count} of {sorted(_LAYER_KINDS)}{_USE}"
+        )
     if kinds[-1] != "full_attention":
-        raise ConfigError("layer_types: the last layer must be full_attention in this architecture")
+        raise ConfigError(f"layer_types: got {kinds[-1]} last, expected full_attention{_USE}")
 
     def spec(index: int) -> LayerSpec:
         kind, own = _LAYER_KINDS[kinds[index]], overrides.pop(index, {})
@@ -249,7 +252,9 @@ def _layers(text: _Fields) -> tuple[LayerSpec, ...]:
         theta, frequencies = _rope(rope[kinds[index]], dim, is_global)
         heads = own.pop("num_key_value_heads", default_kv)
         if own:
-            raise ConfigError(f"per_layer_config of layer {index} has unknown fields {sorted(own)}")
+            raise ConfigError(
+                f"per_layer_config of layer {index} has unknown fields {sorted(own)}{_USE}"
+            )
         return LayerSpec(
             kind=kind,
             head_dim=dim,
@@ -262,7 +267,7 @@ def _layers(text: _Fields) -> tuple[LayerSpec, ...]:
     layers = tuple(spec(index) for index in range(count))
     if overrides:
         raise ConfigError(
-            f"per_layer_config: got layers {sorted(overrides)}, expected 0 to {count - 1}"
+            f"per_layer_config: got layers {sorted(overrides)}, expected 0 to {count - 1}{_USE}"
         )
     return layers
 
@@ -274,7 +279,9 @@ def _rope(parameters: Mapping[str, Any], head_dim: int, is_global: bool) -> tupl
     fields.require("rope_type", "proportional" if is_global else "default")
     factor = fields.take("partial_rotary_factor", 1.0)
     if not 0 < factor <= 1 or (factor < 1 and not is_global):
-        raise ConfigError(f"partial_rotary_factor: got {factor!r}, expected 1, or less if global")
+        raise ConfigError(
+            f"partial_rotary_factor: got {factor!r}, expected 1, or less if global{_USE}"
+        )
     theta = float(fields.take("rope_theta"))
     fields.finish()
     return theta, int(factor * head_dim // 2)

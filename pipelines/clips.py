@@ -62,7 +62,8 @@ def open_recording(path: str, options: ClipOptions | None = None) -> RecordingIn
     options = options or ClipOptions()
     if (size := os.stat(path).st_size) > options.bytes:
         raise InputError(
-            f"got {size} bytes, expected at most {options.bytes}; split the recording",
+            f"got {size} bytes, expected at most {options.bytes}; split the recording or raise "
+            "ClipOptions.bytes",
             reason="too_large",
         )
     with _open(path, options) as file:
@@ -130,8 +131,8 @@ def _levels(file: Any, options: ClipOptions) -> Iterator[NDArray[np.float64]]:
         frames += len(levels)
         if frames > most:
             raise InputError(
-                f"got a recording of more than {options.seconds:.0f} s; split it or raise the "
-                "limit",
+                f"got a recording of more than {options.seconds:.0f} s, expected at most that; "
+                "split it or raise ClipOptions.seconds",
                 reason="too_large",
             )
         yield levels
@@ -155,7 +156,10 @@ def _spans(levels: NDArray[np.float64], cutting: Cutting) -> tuple[Span, ...]:
 
 
 def _without_samples() -> InputError:
-    return InputError("got a recording without a sample, expected some", reason="empty")
+    return InputError(
+        "got a recording without a sample, expected sound; record or export it again",
+        reason="empty",
+    )
 
 
 def _mono(block: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -174,7 +178,9 @@ def _open(path: str, options: ClipOptions) -> Iterator[Any]:
     with open(path, "rb") as file:
         head = file.read(64)
     if not head:
-        raise InputError("got a file of 0 bytes, expected a recording", reason="empty")
+        raise InputError(
+            "got a file of 0 bytes, expected a recording; copy it again", reason="empty"
+        )
     if head[4:8] == b"ftyp" or head.startswith(b"\x1a\x45\xdf\xa3"):  # MP4 and M4A; WebM
         decoded = _decoded(path, options)
         decoded.seek(0)
@@ -220,15 +226,17 @@ def _decode(path: str, options: ClipOptions) -> IO[bytes]:
             soundfile.SoundFile(target, "w", SAMPLE_RATE, 1, "PCM_16", format="WAV") as wave,
         ):
             if not container.streams.audio:
-                raise InputError("got a film without sound, expected some", reason="empty")
+                raise InputError(
+                    "got a film without sound, expected some; leave it out", reason="empty"
+                )
             resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
             for frame in container.decode(audio=0):
                 for part in resampler.resample(frame):
                     wave.write(part.to_ndarray()[0])
                 if wave.frames > options.seconds * SAMPLE_RATE:
                     raise InputError(
-                        f"got a recording of more than {options.seconds:.0f} s; split it or raise "
-                        "the limit",
+                        f"got a recording of more than {options.seconds:.0f} s, expected at most "
+                        "that; split it or raise ClipOptions.seconds",
                         reason="too_large",
                     )
             for part in resampler.resample(None):

@@ -60,7 +60,7 @@ def compare(before: Report, after: Report, *, seed: int = 0, rounds: int = 1000)
     if not files:
         raise ConfigError(
             f"got reports on {before.set!r} and {after.set!r} without a common item, expected two "
-            "reports on one set"
+            "reports on one set; measure both on it"
         )
     changes = []
     for metric in sorted(before.metrics.keys() & after.metrics.keys()):

@@ -32,12 +32,15 @@ def read_cues(path: Path) -> tuple[Cue, ...]:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise InputError(
-                f"got a text of {path.stat().st_size} bytes, expected {MOST_BYTES}; split it",
+                f"got {path.stat().st_size} bytes, expected at most {MOST_BYTES}; split the text",
                 reason="too_large",
             )
         raw = path.read_bytes()
     except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror})", reason="unreadable") from None
+        raise InputError(
+            f"cannot be read ({error.strerror}); check its permissions and the disk",
+            reason="unreadable",
+        ) from None
     return parse_cues(raw, path.suffix.lower())
 
 
@@ -82,7 +85,10 @@ def _timed(text: str) -> tuple[Cue, ...]:
         if spoken and end >= start:
             cues.append(Cue(spoken, (start, end)))
     if not cues and text.strip():
-        raise InputError("got no cue with times, expected SRT or WebVTT", reason="damaged")
+        raise InputError(
+            "got no cue with times, expected SRT or WebVTT; correct the times or name it .txt",
+            reason="damaged",
+        )
     return tuple(cues)
 
 

@@ -54,7 +54,7 @@ def open_document(path: str, options: PageOptions | None = None) -> DocumentInfo
     if document.pages > options.pages:
         raise InputError(
             f"got {document.pages} pages, expected at most {options.pages}; split the document "
-            "or raise the limit",
+            "or raise PageOptions.pages",
             reason="too_large",
         )
     return DocumentInfo(document.kind, document.pages, document.warnings)
@@ -84,7 +84,9 @@ def document_kind(path: str) -> Kind:
     with open(path, "rb") as file:
         head = file.read(1024)
     if not head:
-        raise InputError("got a file of 0 bytes, expected a document", reason="empty")
+        raise InputError(
+            "got a file of 0 bytes, expected a document; copy it again", reason="empty"
+        )
     if b"%PDF-" in head:
         return "pdf"
     if head.startswith((b"\x89PNG\r\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
@@ -116,7 +118,9 @@ class _TextFile:
         with open(path, "rb") as file:
             self._pages = decode(file.read()).replace("\r\n", "\n").split("\f")
         if not "".join(self._pages).strip():
-            raise InputError("got a text without a word, expected some", reason="empty")
+            raise InputError(
+                "got a text without a word, expected some; leave it out", reason="empty"
+            )
         self.pages = len(self._pages)
 
     def read(self, number: int, options: PageOptions) -> Page:
@@ -156,7 +160,9 @@ class _PdfFile:
         self._pdf = Pdf(path)
         self.pages, self.warnings = self._pdf.pages, self._pdf.warnings
         if not self.pages:
-            raise InputError("got a PDF without pages, expected one or more", reason="empty")
+            raise InputError(
+                "got a PDF without pages, expected one or more; save it again", reason="empty"
+            )
 
     def read(self, number: int, options: PageOptions) -> Page:
         if (images := self._pdf.images(number)) > options.images:
@@ -225,7 +231,8 @@ def _open(path: str, options: PageOptions) -> _Document:
 def _check_bytes(path: str, limit: int) -> None:
     if (size := os.stat(path).st_size) > limit:
         raise InputError(
-            f"got {size} bytes, expected at most {limit}; split the file or raise the limit",
+            f"got {size} bytes, expected at most {limit}; split the file, or raise it in "
+            "PageOptions",
             reason="too_large",
         )
 

@@ -76,8 +76,9 @@ def _row(line: str, where: str) -> Row:
             **{answer: raw[answer]},
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
+        problem = f"{error} is missing" if isinstance(error, KeyError) else f"got {error}"
         raise ConfigError(
-            f"{where}: {type(error).__name__} {error}; expected an object such as "
+            f"{where}: {problem}; expected an object such as "
             '{"file": "a.txt", "subtask": "clean", "text": "..."}'
         ) from None
     return row

@@ -134,7 +134,9 @@ def _open_waveform(samples: NDArray[Any], rate: int | None, source: Source) -> I
     scale = 32768.0 if samples.dtype.kind == "i" else 1.0
     mono = (samples / scale).astype(np.float32)
     if not np.isfinite(mono).all():
-        raise InputError("got samples that are not numbers, expected a sound", reason="damaged")
+        raise InputError(
+            "got samples that are not numbers, expected sound; check the decoder", reason="damaged"
+        )
     return Item(source, clips=tuple(make_clips(mono, rate)))
 
 

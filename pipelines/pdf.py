@@ -66,11 +66,19 @@ class Pdf:
             page = self._document[number - 1]
             width, height = page.rect.width, page.rect.height
             if not (0 < width < 1e6 and 0 < height < 1e6):
-                raise InputError("got a page without an area", reason="damaged")
+                raise InputError(
+                    "got a page without an area, expected one that can be shown; print the "
+                    "document to a new PDF",
+                    reason="damaged",
+                )
             scale = min(dpi / 72, (pixels / (width * height)) ** 0.5)
             scale = max(scale, 1.01 / min(width, height))  # at least one pixel each way
             if width * height * scale**2 > 2 * pixels:
-                raise InputError("got a page too long and narrow to render", reason="too_large")
+                raise InputError(
+                    "got a page too long and narrow to render, expected the shape of paper; cut it "
+                    "into pages",
+                    reason="too_large",
+                )
             picture = page.get_pixmap(matrix=pymupdf.Matrix(scale, scale), alpha=False)
             shape = (picture.height, picture.width, 3)
             return np.frombuffer(picture.samples, np.uint8).reshape(shape)

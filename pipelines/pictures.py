@@ -72,7 +72,7 @@ def _decode(image: Image.Image, pixels: int, source_pixels: int) -> NDArray[np.u
     size = image.width * image.height
     if size > source_pixels:
         raise _too_many_pixels(
-            f"{size / 1e6:.0f} megapixels, above the limit of {source_pixels / 1e6:.0f}"
+            f"{size / 1e6:.0f} megapixels above the limit of {source_pixels / 1e6:.0f}"
         )
     scale = min(1.0, (pixels / size) ** 0.5)
     small = (max(1, int(image.width * scale)), max(1, int(image.height * scale)))
@@ -146,4 +146,4 @@ def _problem(error: Exception) -> Exception:
 
 
 def _too_many_pixels(got: str) -> InputError:
-    return InputError(f"got {got}; scale the picture down", reason="too_large")
+    return InputError(f"got {got}, expected fewer; scale the picture down", reason="too_large")

@@ -246,7 +246,9 @@ class ParserPool:
 
     def _start(self) -> _Child:
         if self._closed:
-            raise InputError("the parser pool was closed", reason="cancelled")
+            raise InputError(
+                "the run was stopped while this file was read; run again", reason="cancelled"
+            )
         child = _Child(self.limits, self._scratch)
         with self._lock:
             self._live.add(child)
@@ -259,15 +261,20 @@ class ParserPool:
 
     def _failure(self, died: _Died | InputError, seconds: float) -> InputError:
         if self._closed:
-            return InputError("the parser pool was closed", reason="cancelled")
+            return InputError(
+                "the run was stopped while this file was read; run again", reason="cancelled"
+            )
         if isinstance(died, InputError):
             return died
         if died.reason == "timeout":
             return InputError(
-                f"{died} after {seconds:g} s; split the file or raise the time limit",
+                f"{died} after {seconds:g} s, expected less; split the file",
                 reason="timeout",
             )
-        return InputError(f"{died}; the file is likely damaged or hostile", reason=died.reason)
+        return InputError(
+            f"{died}; the file is likely damaged or hostile, save it again in another program",
+            reason=died.reason,
+        )
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

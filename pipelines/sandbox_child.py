@@ -80,7 +80,7 @@ def _serve(request: dict[str, Any], replies: BinaryIO) -> None:
         if size > request["result_bytes"]:
             raise InputError(
                 f"got a result of {size} bytes, expected at most {request['result_bytes']}; "
-                "lower the resolution or raise the limit",
+                "split the file or scale its pictures down",
                 reason="too_large",
             )
     except Exception as error:
@@ -112,20 +112,23 @@ def _explain(error: Exception) -> tuple[str, str]:
     if isinstance(error, InputError):
         return error.reason, str(error)
     if isinstance(error, MemoryError):
-        return "memory", "the parser ran out of memory; split the file or raise the memory limit"
+        return "memory", "the parser ran out of memory; split the file"
     if isinstance(error, FileNotFoundError):
         return "vanished", "the file went away; run again when it is back"
     if isinstance(error, PermissionError):
         return "unreadable", "the file may not be read; change its permissions"
     if isinstance(error, OSError) and error.errno == errno.EFBIG:
-        return "too_large", "the parser wrote more to its scratch directory than it may"
+        return "too_large", "the parser wrote more scratch data than it may; split the file"
     frame = error.__traceback__
     while frame and frame.tb_next:
         frame = frame.tb_next
     where = ""
     if frame:
         where = f" at {os.path.basename(frame.tb_frame.f_code.co_filename)}:{frame.tb_lineno}"
-    return "parser_crashed", f"the parser stopped with {type(error).__name__}{where}"
+    return "parser_crashed", (
+        f"the parser stopped with {type(error).__name__}{where}; save the file again in another "
+        "program"
+    )
 
 
 def _resident_bytes() -> int:
