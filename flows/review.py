@@ -29,13 +29,17 @@ ADVICE = {
     "internal": "A fault of the program. Run again; if it stays, report it with the log.",
     "damaged_answer": "The answer was cut off. Use a larger model or split the document.",
     "interrupted": "The run was stopped before this one. Run again: what is finished is kept.",
+    "labels": "This file says what is expected of the others. Leave it out.",
     "limit": "Not reached, because of --limit. Run again with a higher one.",
     "loop": "The model repeated itself. Scan at a higher resolution, or use a larger model.",
     "memory": "The file needs more memory than there is. Split it, or run on a larger machine.",
+    "model_busy": "The model server had too much to do. Run again when it has less.",
+    "model_crashed": "The model server failed at this file. Run again; see the server's log.",
     "parser_crashed": "The file crashed its parser, so it is likely damaged. Save it again.",
     "request": "The document does not fit the model's context. Split it.",
     "silent": "No speech was heard. Check the recording's level.",
     "symlink_outside": "Links out of the folder are not followed. Copy the file in.",
+    "time_limit": "The answer took too long. Split the file, or run on a faster machine.",
     "timeout": "Reading took too long. Split the file, or run when the machine is less busy.",
     "too_large": "The file is above a limit. Split it or scale it down.",
     "unreadable": "Check the file's permissions and the disk, then run again.",
@@ -55,6 +59,7 @@ CHECKS = {
     "protected": "No number was changed",
     "refused": "No other edit was refused",
     "kept": "Every passage was corrected",
+    "empty": "There is an answer",
 }
 
 
