@@ -79,14 +79,16 @@ def reference_masks(ids: torch.Tensor, window: int) -> dict[str, torch.Tensor]:
     return {"full_attention": full, "sliding_attention": sliding}
 
 
+@pytest.mark.parametrize("shared", [0, 12])
 @torch.no_grad()
 def test_logits_equal_those_of_transformers(
-    pair: tuple[UnifiedModel, Gemma4UnifiedForConditionalGeneration, Path],
+    pair: tuple[UnifiedModel, Gemma4UnifiedForConditionalGeneration, Path], shared: int
 ) -> None:
     model, reference, _ = pair
     ids, patches, positions, frames = prompt()
     merged = model.merge(ids, patches, positions, frames)
-    hidden, _ = model.language_model(merged, (ids == IMAGE).long())
+    block = (ids == IMAGE).long()
+    hidden, _ = model.language_model(merged[0, :shared], merged[:, shared:], block[:, shared:])
     own = model.head(hidden[0])
     types = torch.where(ids == IMAGE, 1, torch.where(ids == AUDIO, 3, 0))
     theirs = reference(
@@ -98,7 +100,7 @@ def test_logits_equal_those_of_transformers(
         mm_token_type_ids=types,
         attention_mask=reference_masks(ids, model.size.window),
         use_cache=False,
-    ).logits[0]
+    ).logits[0, shared:]
     assert (own.argmax(-1) == theirs.argmax(-1)).all()
     torch.testing.assert_close(own, theirs, atol=1e-4, rtol=1e-4)
 

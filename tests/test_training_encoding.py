@@ -79,4 +79,22 @@ def test_targets_are_the_answer_and_its_end() -> None:
         wanted = [*ENCODER.characters.encode(answer), SPECIAL("<turn|>")]
         assert row[row != IGNORED].tolist() == wanted
     place = int((batch.targets[0] != IGNORED).nonzero()[0])
-    assert place == short.answer - 1, "the last prompt position predicts the first character"
+    assert place == short.answer - 1 - len(batch.shared), (
+        "the last prompt position predicts the first character"
+    )
+
+
+def test_the_instruction_is_shared_and_the_rest_is_not() -> None:
+    one, two = (ENCODER.encode(sample("Read.\n" + more, "x")) for more in ("ab", "ac"))
+    batch = collate([one, two], SPECIAL("<|image|>"))
+    assert batch.shared.tolist() == one.ids[: one.common].tolist()
+    for row, example in zip(batch.ids, (one, two), strict=True):
+        own = example.ids[one.common :].tolist()
+        assert row[: len(own)].tolist() == own
+
+
+def test_media_and_answers_are_never_shared() -> None:
+    image = np.zeros((48, 96), np.uint8)
+    batch = collate([ENCODER.encode(sample("Read.", image=image))] * 2, SPECIAL("<|image|>"))
+    assert SPECIAL("<|image|>") not in batch.shared
+    assert (batch.block.sum(1) == 2).all() and ((batch.targets != IGNORED).sum(1) == 3).all()

@@ -35,6 +35,7 @@ class Example:
     task: str
     ids: np.ndarray  # int32 [T]
     answer: int
+    common: int  # tokens at the beginning that many samples have
     patches: np.ndarray | None = None  # uint8 [N, 2304], row-major
     positions: np.ndarray | None = None  # int16 [N, 2] as (x, y)
     patch_ids: np.ndarray | None = None  # int16 [N, slots], 0 = no character
@@ -69,9 +70,11 @@ class Encoder:
             frames = split_frames(sample.audio)
             media += self.media("audio", len(frames))
         prompt = [*self.system, *encode(sample.instruction.strip()), *self.user]
+        first, _, more = sample.instruction.strip().partition("\n")
+        common = len(self.system) + len(encode(first)) + 1 if more else len(prompt)
         prompt += [*media, *encode(sample.text.strip()), *self.model]
         ids = np.array([*prompt, *encode(sample.answer), self.turn_end], np.int32)
-        return Example(sample.task, ids, len(prompt), patches, positions, patch_ids, frames)
+        return Example(sample.task, ids, len(prompt), common, patches, positions, patch_ids, frames)
 
     def media(self, kind: str, count: int) -> list[int]:
         special = self.characters.special
@@ -106,7 +109,8 @@ class Batch:
     """Padded rows. Media follow the order of their placeholders; what is absent is None."""
 
     task: str  # of the first row; a batch holds one kind of media
-    ids: torch.Tensor  # int64 [B, T]
+    shared: torch.Tensor  # int64 [P]: the text that every row begins with
+    ids: torch.Tensor  # int64 [B, T]: what follows it
     targets: torch.Tensor  # int64 [B, T]: the id that position t must predict, or IGNORED
     block: torch.Tensor  # int64 [B, T]: 1 at image placeholders
     patches: torch.Tensor | None = None  # uint8 [N, 2304]
@@ -125,17 +129,19 @@ class Batch:
 
 def collate(examples: Sequence[Example], image_id: int) -> Batch:
     """Pad on the right, to a multiple of 16: no real position sees what comes after it."""
-    length = -(-max(len(e.ids) for e in examples) // 16) * 16
+    shared = shared_length(examples)
+    length = -(-(max(len(e.ids) for e in examples) - shared) // 16) * 16
     ids = np.zeros((len(examples), length), np.int64)
     targets = np.full((len(examples), length), IGNORED, np.int64)
     for row, example in enumerate(examples):
-        end = len(example.ids)
-        ids[row, :end] = example.ids
-        targets[row, example.answer - 1 : end - 1] = example.ids[example.answer :]
+        end, answer = len(example.ids) - shared, example.answer - shared
+        ids[row, :end] = example.ids[shared:]
+        targets[row, answer - 1 : end - 1] = example.ids[example.answer :]
     frames = joined(examples, "frames", np.float32)
     counts = [0 if e.frames is None else len(e.frames) for e in examples]
     return Batch(
         task=examples[0].task,
+        shared=torch.from_numpy(examples[0].ids[:shared].astype(np.int64)),
         ids=torch.from_numpy(ids),
         targets=torch.from_numpy(targets),
         block=torch.from_numpy((ids == image_id).astype(np.int64)),
@@ -145,6 +151,14 @@ def collate(examples: Sequence[Example], image_id: int) -> Batch:
         frames=frames,
         frame_counts=None if frames is None else torch.tensor(counts),
     )
+
+
+def shared_length(examples: Sequence[Example]) -> int:
+    """Tokens that all rows begin with, of those that `Example.common` counts."""
+    shortest = min(e.common for e in examples)
+    rows = np.stack([e.ids[:shortest] for e in examples])
+    differs = (rows != rows[0]).any(0)
+    return int(differs.argmax()) if differs.any() else shortest
 
 
 def joined(examples: Sequence[Example], name: str, dtype: type) -> torch.Tensor | None:

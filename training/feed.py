@@ -1,7 +1,8 @@
 """Batches for the training loop, made by a background process from seeds.
 
 The feeder picks the task that is furthest behind its share of the tokens, generates and encodes a
-sample, and drops it into the bucket of its media and length; a full bucket becomes a batch.
+sample, and drops it into the bucket of its media, instruction and length; a full bucket becomes a
+batch, which computes the instruction once.
 Samples with media cost the most to make, so each is used about four times: three times out of
 four an older one of the same task comes back.
 """
@@ -23,7 +24,7 @@ from training.encoding import Batch, Encoder, Example, collate
 from training.samples import TASKS, generate
 from training.schedule import longest, shares
 
-EDGES = (64, 96, 128, 160, 192, 256, 320, 384, 512, 640, 768, 1024, 1280, 1536)
+EDGES = (32, 48, 64, 96, 128, 160, 192, 256, 320, 384, 512, 640, 768, 1024, 1280, 1536)
 KEPT = {"read_page": 250, "extract_page": 250}  # pages are about 1 MB each
 KEPT_OTHERWISE = 3000
 REPLAY = 0.75
@@ -47,21 +48,23 @@ class Feeder:
         self.random = random.Random(f"feed:{stream}")
         self.next_seed = stream * 10_000_000
         self.tokens: dict[str, float] = defaultdict(float)
-        self.buckets: dict[tuple[str, int], list[Example]] = defaultdict(list)
+        self.buckets: dict[tuple[str, bytes, int], list[Example]] = defaultdict(list)
         self.kept: dict[str, list[Example]] = defaultdict(list)
 
     def batch(self, progress: float) -> Batch:
         while True:
             example = self.example(self.task_behind(progress), longest(progress))
-            length = edge(len(example.ids))
+            own = len(example.ids) - example.common
+            length = edge(own)
             if length is None:
                 continue
-            self.tokens[example.task] += len(example.ids)
-            bucket = self.buckets[media(example), length]
+            self.tokens[example.task] += own
+            key = media(example), example.ids[: example.common].tobytes(), length
+            bucket = self.buckets[key]
             bucket.append(example)
             # Two rows at least: a compiled graph would be specialised to a batch of one.
             if len(bucket) >= max(2, self.budget // length):
-                self.buckets[media(example), length] = []
+                self.buckets[key] = []
                 return collate(bucket, self.image_id)
 
     def task_behind(self, progress: float) -> str:

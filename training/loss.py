@@ -26,7 +26,7 @@ class Losses:
 def losses(model: UnifiedModel, batch: Batch) -> Losses:
     patches = None if batch.patches is None else batch.patches.float() / 255
     x = model.merge(batch.ids, patches, batch.positions, batch.frames)
-    hidden, tap = model.language_model(x, batch.block)
+    hidden, tap = model.language_model(model.embed(batch.shared), x, batch.block)
     rows, places = (batch.targets != IGNORED).nonzero(as_tuple=True)
     targets = batch.targets[rows, places]
     logits = model.head(hidden[rows, places])

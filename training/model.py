@@ -87,16 +87,11 @@ def gated(gate_up: Tensor) -> Tensor:
 
 
 def rotated(x: Tensor, weight: Tensor, rope: Tensor) -> Tensor:
-    """Normed and rotated heads: x [B, T, heads, head_dim], rope [2, T, head_dim] -> [B, heads, T,
-    head_dim]."""
-    heads = normalise(x, torch.float32).transpose(1, 2) * weight
+    """Normed and rotated heads: x [N, heads, head_dim], rope [2, N, head_dim]."""
+    heads = normalise(x, torch.float32) * weight
     first, second = heads.chunk(2, -1)
-    return (heads * rope[0] + torch.cat((-second, first), -1) * rope[1]).to(x.dtype).contiguous()
-
-
-def unrotated(x: Tensor) -> Tensor:
-    """Normed values: [B, T, heads, head_dim] -> [B, heads, T, head_dim]."""
-    return normalise(x, x.dtype).transpose(1, 2).contiguous()
+    turned = heads * rope[0][:, None] + torch.cat((-second, first), -1) * rope[1][:, None]
+    return turned.to(x.dtype)
 
 
 @dataclass
@@ -111,7 +106,6 @@ class Elementwise:
     add_normalised: Callable[[Tensor, Tensor, Tensor], Tensor] = add_normalised
     gated: Callable[[Tensor], Tensor] = gated
     rotated: Callable[[Tensor, Tensor, Tensor], Tensor] = rotated
-    unrotated: Callable[[Tensor], Tensor] = unrotated
 
     def compile(self) -> None:
         for name, function in list(vars(self).items()):
@@ -174,25 +168,43 @@ class Attention(nn.Module):
         self.q_norm = RMSNorm(shape.head_dim, shape.head_dim**-0.25)
         self.k_norm = RMSNorm(shape.head_dim, shape.head_dim**-0.25)
 
-    def forward(self, x: Tensor, rope: Tensor, unseen: Tensor) -> Tensor:
-        """x [B, T, H]; rope [2, T, head_dim]; unseen [B or 1, 1, 1, T, T], 0 or -1e4."""
-        batch, length, _ = x.shape
+    def forward(self, x: Tensor, rope: Tensor, unseen: Unseen) -> Tensor:
+        """x [N, H], the shared tokens before the rows; rope [2, N, head_dim] by place."""
         heads, kv, size = self.heads, self.shape.kv_heads, self.shape.head_dim
         if self.shape.is_global:
-            parts = joined_product(x, self.q_proj, self.k_proj).view(batch, length, -1, size)
-            key = value = parts[:, :, heads:]
+            parts = joined_product(x, self.q_proj, self.k_proj).view(len(x), -1, size)
+            key = value = parts[:, heads:]
         else:
             parts = joined_product(x, self.q_proj, self.k_proj, self.v_proj)
-            parts = parts.view(batch, length, -1, size)
-            key, value = parts[:, :, heads : heads + kv], parts[:, :, heads + kv :]
-        query = ELEMENTWISE.rotated(parts[:, :, :heads], self.q_norm.weight, rope)
+            parts = parts.view(len(x), -1, size)
+            key, value = parts[:, heads : heads + kv], parts[:, heads + kv :]
+        query = ELEMENTWISE.rotated(parts[:, :heads], self.q_norm.weight, rope)
         key = ELEMENTWISE.rotated(key, self.k_norm.weight, rope)
-        value = ELEMENTWISE.unrotated(value)
-        # The heads of a group ask the same keys: they stand below each other in one product.
-        scores = query.view(batch, kv, -1, size) @ key.transpose(2, 3)
-        scores = scores.view(batch, kv, heads // kv, length, length)
-        mixed = (scores + unseen).softmax(-1).view(batch, kv, -1, length) @ value
-        return self.o_proj(mixed.view(batch, heads, length, size).transpose(1, 2).flatten(2))
+        value = ELEMENTWISE.normalise(value, value.dtype)
+        count = unseen.shared.shape[-1]
+        first = attend(query[None, :count], key[None, :count], value[None, :count], unseen.shared)
+        rows = (len(x) - count) // unseen.rows.shape[-2]
+        keys, values = (joined_rows(part, count, rows) for part in (key, value))
+        rest = attend(query[count:].unflatten(0, (rows, -1)), keys, values, unseen.rows)
+        return self.o_proj(torch.cat((first.flatten(0, 1), rest.flatten(0, 1))))
+
+
+def joined_rows(x: Tensor, count: int, rows: int) -> Tensor:
+    """[count + rows * T, heads, head_dim] -> [rows, count + T, heads, head_dim]."""
+    shared = x[None, :count].expand(rows, -1, -1, -1)
+    return torch.cat((shared, x[count:].unflatten(0, (rows, -1))), 1)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, unseen: Tensor) -> Tensor:
+    """query [B, T, heads, head_dim], key and value [B, S, kv heads, head_dim] -> [B, T, all]."""
+    batch, length, heads, size = query.shape
+    kv = key.shape[2]
+    # The heads of a group ask the same keys: they stand below each other in one product.
+    asked = query.transpose(1, 2).reshape(batch, kv, heads // kv * length, size)
+    scores = asked @ key.permute(0, 2, 3, 1)
+    scores = scores.view(batch, kv, heads // kv, length, key.shape[1])
+    mixed = (scores + unseen).softmax(-1).flatten(2, 3) @ value.transpose(1, 2)
+    return mixed.view(batch, heads, length, size).transpose(1, 2).flatten(2)
 
 
 class MLP(nn.Module):
@@ -219,14 +231,13 @@ class Layer(nn.Module):
         # Not trained: the norms around it already scale each layer, and its gradient costs a pass.
         self.register_buffer("layer_scalar", torch.ones(1))
 
-    def forward(self, x: Tensor, rope: Tensor, unseen: Tensor) -> Tensor:
-        add, after = ELEMENTWISE.add_normalised, self.post_attention_layernorm.weight
-        flat = x.flatten(0, 1)
-        branch = self.self_attn(self.input_layernorm(flat).view(x.shape), rope, unseen)
-        flat = add(flat, branch.flatten(0, 1), after)
-        branch = self.mlp(self.pre_feedforward_layernorm(flat))
-        flat = add(flat, branch, self.post_feedforward_layernorm.weight)
-        return (flat * self.layer_scalar).view(x.shape)
+    def forward(self, x: Tensor, rope: Tensor, unseen: Unseen) -> Tensor:
+        """x [N, H], as in `Attention`."""
+        add = ELEMENTWISE.add_normalised
+        branch = self.self_attn(self.input_layernorm(x), rope, unseen)
+        x = add(x, branch, self.post_attention_layernorm.weight)
+        branch = self.mlp(self.pre_feedforward_layernorm(x))
+        return add(x, branch, self.post_feedforward_layernorm.weight) * self.layer_scalar
 
 
 class SoftTokens(nn.Module):
@@ -271,41 +282,67 @@ class Decoder(nn.Module):
             table = rope_table(size.layer(index), size.max_length)
             self.register_buffer(name, table, persistent=False)
 
-    def forward(self, x: Tensor, block: Tensor) -> tuple[Tensor, Tensor]:
-        """x [B, T, H], block int [B, T] as in `local_mask` -> two hidden states [B, T, H].
+    def forward(self, shared: Tensor, x: Tensor, block: Tensor) -> tuple[Tensor, Tensor]:
+        """shared [P, H] comes before each row of x [B, T, H]; block int [B, T] as in `local_mask`.
 
-        The first is final; the second, for the helper heads, is from two layers before the last.
+        Two hidden states [B, T, H]: the final one and, for the helper heads, one from two layers
+        before the last. The shared tokens are computed once: an instruction is half of a short
+        sample.
         """
-        tap, length = x, x.shape[1]
-        dtype = product_type(x)
-        local = bias(local_mask(block, self.size.window), dtype)
-        before = torch.ones(1, length, length, dtype=torch.bool, device=x.device).tril()
-        causal = bias(before, dtype)
+        rows, length, count = len(x), x.shape[1], len(shared)
+        place = torch.arange(count + length, device=x.device)
+        places = torch.cat((place[:count], place[count:].repeat(rows)))
+        unseen = {
+            is_global: Unseen.of(block, count, None if is_global else self.size.window, x)
+            for is_global in (False, True)
+        }
+        tap = flat = torch.cat((shared, x.flatten(0, 1)))
         for index, layer in enumerate(self.layers):
             is_global = index == self.size.layers - 1
-            rope = (self.global_rope if is_global else self.local_rope)[:, :length]
-            x = layer(x, rope, causal if is_global else local)
+            rope = (self.global_rope if is_global else self.local_rope)[:, places]
+            flat = layer(flat, rope, unseen[is_global])
             if index == self.size.layers - 3:
-                tap = x
-        return self.norm(x), tap
+                tap = flat
+        return self.norm(flat[count:]).view(x.shape), tap[count:].view(x.shape)
 
 
-def local_mask(block: Tensor, window: int) -> Tensor:
-    """block [B, T] (0 = no image, 1.. = image number) -> bool [B or 1, T, T]: row sees column."""
-    place = torch.arange(block.shape[1], device=block.device)
-    distance = (place[:, None] - place[None])[None]
+@dataclass(frozen=True)
+class Unseen:
+    """What is added to scores: 0, or -1e4 where a key is not seen.
+
+    shared [P, P]; rows [B or 1, 1, 1, T, P + T], one for all heads.
+    """
+
+    shared: Tensor
+    rows: Tensor
+
+    @classmethod
+    def of(cls, block: Tensor, count: int, window: int | None, x: Tensor) -> Unseen:
+        """window: of local layers; None = everything before, images included."""
+        if window is None:
+            block, window = torch.zeros_like(block), count + block.shape[1]
+        seen = local_mask(block, window, count)
+        own = local_mask(block.new_zeros(1, count), window)[0]
+        zero = torch.zeros((), dtype=product_type(x), device=x.device)
+        return cls(
+            torch.where(own, zero, -1e4).to(zero.dtype),
+            torch.where(seen, zero, -1e4).to(zero.dtype)[:, None, None],
+        )
+
+
+def local_mask(block: Tensor, window: int, shared: int = 0) -> Tensor:
+    """block [B, T] (0 = no image, 1.. = image number) -> bool [B or 1, T, shared + T].
+
+    Row sees column; the first `shared` columns are the text before all rows.
+    """
+    place = torch.arange(shared + block.shape[1], device=block.device)
+    distance = (place[shared:, None] - place[None])[None]
     near = distance.abs() < window
     if not block.any():
         return (distance >= 0) & near
-    same = (block[:, :, None] == block[:, None]) & (block[:, :, None] > 0)
+    before = F.pad(block, (shared, 0))
+    same = (block[:, :, None] == before[:, None]) & (block[:, :, None] > 0)
     return ((distance >= 0) | same) & near
-
-
-def bias(seen: Tensor, dtype: torch.dtype) -> Tensor:
-    """seen bool [B, T, T] -> what is added to scores [B, kv heads, group, T, T]."""
-    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, -1e4)[
-        :, None, None
-    ]
 
 
 class UnifiedModel(nn.Module):
