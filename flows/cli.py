@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows import deploy_command, model_command, review_command
+from flows import deploy_command, export_run, model_command, review_command
 from model_onnx.errors import ScanscribeError, UsageError
 
 app = typer.Typer(
@@ -73,7 +73,10 @@ def run(
     limit: Annotated[int | None, typer.Option(min=1, help="Documents to compute at most.")] = None,
     format: Annotated[
         list[str] | None,
-        typer.Option(help="Also write parquet, txt, srt or vtt; may be repeated."),
+        typer.Option(
+            help="Also write csv, parquet, markdown, pdf (searchable), txt, srt or vtt; may be "
+            "repeated."
+        ),
     ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again what failed for good.")
@@ -169,6 +172,7 @@ def show(
 
 
 app.command(epilog=review_command.EXAMPLE)(review_command.review)
+app.command(epilog=export_run.EXAMPLE)(export_run.export_run)
 
 
 @app.command(epilog="Example: flows doctor")
@@ -214,6 +218,7 @@ def evaluate(
     model: Model = None,
     out: Annotated[Path | None, typer.Option(help="Write the report there as JSON.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first files.")] = None,
+    plots: Annotated[Path | None, typer.Option(help="Write pictures there, as SVG.")] = None,
     compare: Annotated[
         tuple[Path, Path] | None, typer.Option(help="Compare two reports: BEFORE AFTER.")
     ] = None,
@@ -230,7 +235,7 @@ def evaluate(
     if compare:
         raise typer.Exit(3 if compare_reports(*compare) else 0)
     assert set is not None
-    evaluate_set(set, model=model, out=out, limit=limit)
+    evaluate_set(set, model=model, out=out, limit=limit, plots=plots)
 
 
 app.add_typer(model_command.app, name="model")
@@ -261,6 +266,10 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    if sys.argv[1:2] == ["run"]:
+        from flows.watch import watched
+
+        watched()  # from here on in a child
     with errors_as_exit_codes():
         app()
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from flows.files import write_lines
+from flows.plots import evaluation, load_matplotlib, write_plots
 from flows.start import AHEAD, SLOTS, LazyEngine
 from model_onnx.bundle import Bundle
 from model_onnx.engine import POCKET
@@ -35,17 +36,27 @@ def compare_reports(before: Path, after: Path) -> bool:
 
 
 def evaluate_set(
-    directory: Path, *, model: Path | None, out: Path | None, limit: int | None
+    directory: Path,
+    *,
+    model: Path | None,
+    out: Path | None,
+    limit: int | None,
+    plots: Path | None = None,
 ) -> None:
-    """Prints the table; writes the report as JSON."""
+    """Prints the table; writes the report as JSON and its pictures."""
     from contextlib import closing
 
     from pipelines.evaluate import evaluate
     from pipelines.opening import Opener
 
+    if plots:
+        load_matplotlib()  # it is missed before the work, not after it
     bundle = Bundle.open(model or POCKET)
     with closing(LazyEngine(bundle)) as engine, Opener(workers=AHEAD) as opener:
         report = evaluate(engine, directory, read=opener.open, threads=SLOTS, limit=limit)
     print(report.table())
     if out:
         write_lines(out, [json.dumps(report.to_json(), ensure_ascii=False, indent=1)])
+    if plots:
+        for path in write_plots(plots, evaluation(report)):
+            print(path)

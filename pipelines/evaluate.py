@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -19,6 +19,7 @@ from typing import Any
 
 from model_onnx.errors import InputError
 from pipelines import metrics as m
+from pipelines.causes import causes_of
 from pipelines.clean import SUBTASK as CLEAN
 from pipelines.extract import subtask as extract_subtask
 from pipelines.items import Item
@@ -43,17 +44,20 @@ LOWER = ("cer", "wer", "hallucinated", "ece", "worse", "looped", "truncated", "f
 
 @dataclass(frozen=True)
 class Score:
-    """One item. judged: (confidence, right) of each value that the model gave."""
+    """One item. judged: (confidence, right) of each value that the model gave; causes: of the
+    values that are wrong, see `causes.py`."""
 
     file: str
     ratios: dict[str, m.Ratio]
     judged: tuple[tuple[float, bool], ...] = ()
+    causes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Report:
     """metrics: `extract.f1.exact` ... -> Interval; reliability: subtask -> bins; items: file ->
-    metric -> ratio."""
+    metric -> ratio; judged: subtask -> (confidence, right) of every value; causes: of wrong values
+    -> how many."""
 
     set: str
     bundle: str
@@ -61,6 +65,8 @@ class Report:
     items: dict[str, dict[str, m.Ratio]]
     metrics: dict[str, m.Interval]
     reliability: dict[str, list[m.Bin]] = field(default_factory=dict)
+    judged: dict[str, list[tuple[float, bool]]] = field(default_factory=dict)
+    causes: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -73,7 +79,12 @@ class Report:
             file: {name: (float(a), float(b)) for name, (a, b) in ratios.items()}
             for file, ratios in raw["items"].items()
         }
-        return cls(**raw | {"metrics": made, "reliability": bins, "items": items})
+        judged = {
+            name: [(float(sure), bool(right)) for sure, right in pairs]
+            for name, pairs in raw.get("judged", {}).items()
+        }
+        read = {"metrics": made, "reliability": bins, "items": items, "judged": judged}
+        return cls(**raw | read)
 
     def table(self) -> str:
         """Plain text, one metric a line."""
@@ -161,6 +172,7 @@ def report(scores: Sequence[Score], name: str, model: Model, *, seed: int = 0) -
     for subtask, items in judged.items():
         metrics[f"{subtask}.ece"] = m.calibration_interval(items, seed=seed)
     bins = {name: m.reliability(*_columns(items)) for name, items in judged.items()}
+    pairs = {name: [pair for item in items for pair in item] for name, items in judged.items()}
     return Report(
         set=name,
         bundle=model.bundle.sha256,
@@ -168,6 +180,8 @@ def report(scores: Sequence[Score], name: str, model: Model, *, seed: int = 0) -
         items={row.file: row.ratios for row in scores},
         metrics=dict(sorted(metrics.items())),
         reliability=bins,
+        judged=pairs,
+        causes=dict(sorted(Counter(cause for row in scores for cause in row.causes).items())),
     )
 
 
@@ -178,9 +192,11 @@ def _columns(items: Iterable[Sequence[tuple[float, bool]]]) -> tuple[list[float]
 
 def score(row: Row, record: Record, item: Item, seconds: float = 0.0) -> Score:
     """One record against one row."""
+    causes: tuple[str, ...] = ()
     match row.subtask:
         case "extract":
             ratios, judged = _score_fields(row, record)
+            causes = tuple(causes_of(row.output or {}, record, item))
         case "tag":
             right = record.output is not None and record.output.label == row.label
             ratios = {"accuracy": (float(right), 1.0)}
@@ -195,7 +211,9 @@ def score(row: Row, record: Record, item: Item, seconds: float = 0.0) -> Score:
         "seconds": (seconds, 1.0),
         "tokens": (float(record.timing.prompt_tokens + record.timing.new_tokens), 1.0),
     }
-    return Score(row.file, {f"{row.subtask}.{name}": r for name, r in ratios.items()}, judged)
+    return Score(
+        row.file, {f"{row.subtask}.{name}": r for name, r in ratios.items()}, judged, causes
+    )
 
 
 def _score_fields(
@@ -216,6 +234,10 @@ def _score_fields(
             ratios[f"{name}.all"] = _add(ratios.get(f"{name}.all"), good)
             if top in row.unseen:
                 ratios[f"{name}.unseen"] = _add(ratios.get(f"{name}.unseen"), good)
+            if name == "normalised":
+                inside = [path for path in given if _top(path) == top]
+                correct = sum(right[path] for path in inside)
+                ratios[f"field_f1.{top}"] = 2 * correct, len(inside) + len(m.leaves(value))
     got = {top: [f.value for p, f in given.items() if _top(p) == top] for top in expected}
     words = [(path, str(field.value)) for path, field in given.items()]
     ratios["anls"] = m.anls_of(m.leaves(expected), [(_plain(path), text) for path, text in words])

@@ -1,0 +1,312 @@
+"""Pictures of how good it is and what it costs, as SVG.
+
+    evaluation(report)        a report of `flows eval` -> {title: SVG}
+    summary(records, report)  a run, and a report on it where there is one -> {title: SVG}
+
+Each picture stands alone on white, so it reads on a light and on a dark page; colours are those of
+Okabe and Ito, which colour-blind people tell apart. The same data give the same bytes. A picture
+without data is left out. To show one in a page, put it into an <img>: then nothing in it can act.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from flows.files import replacing
+from model_onnx.errors import RuntimeUnavailableError
+from pipelines.causes import CAUSES
+from pipelines.evaluate import Report
+from pipelines.metrics import reliability
+
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#6b6b6b"
+TARGET = 0.95  # precision that the suggested threshold has to reach
+_FEWEST = 10  # values above a threshold: fewer prove nothing
+_MOST_BARS = 40
+_STYLE = {
+    "svg.hashsalt": "scanscribe",
+    "svg.fonttype": "none",
+    "text.parse_math": False,  # names are a user's own
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e6e6e6",
+    "xtick.color": "#333333",
+    "ytick.color": "#333333",
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+}
+
+Pairs = Sequence[tuple[float, bool]]  # (confidence, right)
+
+
+def evaluation(report: Report) -> dict[str, str]:
+    """Title -> SVG."""
+    pictures: dict[str, str] = {}
+    for subtask, pairs in report.judged.items():
+        pictures[f"Reliability, {subtask}"] = reliability_curve(pairs)
+        pictures[f"Confidence threshold, {subtask}"] = threshold_curve(pairs)
+    fields = {
+        name.split(".", 2)[2]: (interval.value, interval.low, interval.high)
+        for name, interval in report.metrics.items()
+        if ".field_f1." in name and interval.value is not None
+    }
+    if fields:
+        pictures["F1 by field"] = field_bars(fields)
+    if report.causes:
+        pictures["Errors by cause"] = cause_bars(report.causes)
+    costs = [_cost_of_item(ratios) for ratios in report.items.values()]
+    if costs:
+        pictures["Cost by document"] = cost_curves(costs)
+    return pictures
+
+
+def summary(records: Iterable[Mapping[str, Any]], report: Report | None = None) -> dict[str, str]:
+    """Title -> SVG. records: as `flows.views.dataset` gives them; with a `timing` beside (as in
+    `Store.result`) the cost is shown too."""
+    confidences: list[float] = []
+    grounded: Counter[str] = Counter()
+    costs: list[tuple[float, float]] = []
+    for record in records:
+        fields = [f for f in (record.get("fields") or {}).values() if f["value"] is not None]
+        confidences += [field["confidence"] for field in fields]
+        grounded.update(field["grounding"]["status"] for field in fields)
+        if timing := record.get("timing"):
+            parts = ("parse_seconds", "prefill_seconds", "decode_seconds")
+            seconds = sum(timing.get(part, 0.0) for part in parts)
+            costs.append((seconds, timing.get("prompt_tokens", 0) + timing.get("new_tokens", 0)))
+    pictures = evaluation(report) if report else {}
+    if confidences:
+        pictures["Confidence of the values"] = confidence_bars(confidences)
+        pictures["Where the values stand"] = grounding_bars(grounded)
+    if costs:
+        pictures["Cost by document"] = cost_curves(costs)
+    return pictures
+
+
+def suggested_threshold(pairs: Pairs) -> float | None:
+    """The lowest confidence from which on TARGET of the values are right; None where none is."""
+    best, right = None, 0
+    ordered = sorted(pairs, reverse=True)
+    for count, (confidence, good) in enumerate(ordered, 1):
+        right += good
+        last_of_its_kind = count == len(ordered) or ordered[count][0] < confidence
+        if last_of_its_kind and count >= _FEWEST and right >= TARGET * count:
+            best = confidence
+    return best
+
+
+def reliability_curve(pairs: Pairs) -> str:
+    """How often values of a confidence are right, and how many have it."""
+    bins = reliability([sure for sure, _ in pairs], [right for _, right in pairs])
+
+    def draw(figure: Any) -> None:
+        above, below = figure.subplots(
+            2, sharex=True, gridspec_kw={"height_ratios": [3, 1], "hspace": 0.08}
+        )
+        above.plot(
+            [0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="as sure as right"
+        )
+        sure, right = [b.confidence for b in bins], [b.accuracy for b in bins]
+        spans = [_wilson(b.accuracy, b.n) for b in bins]
+        errors = [
+            [max(0.0, r - low) for r, (low, _) in zip(right, spans, strict=True)],
+            [max(0.0, high - r) for r, (_, high) in zip(right, spans, strict=True)],
+        ]
+        above.errorbar(
+            sure, right, yerr=errors, color=BLUE, marker="o", capsize=3, label="measured"
+        )
+        above.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="share right", title="How right is how sure")
+        above.legend(loc="upper left")
+        width = [b.high - b.low for b in bins]
+        below.bar([b.low for b in bins], [b.n for b in bins], width, align="edge", color=BLUE)
+        below.set(xlabel="confidence", ylabel="values")
+
+    return _svg(draw, 5.2, 4.6)
+
+
+def threshold_curve(pairs: Pairs) -> str:
+    """What is kept above a confidence, how much of it is right, and where to cut."""
+    ordered = sorted(pairs, reverse=True)
+    right, rows = 0, []
+    for count, (confidence, good) in enumerate(ordered, 1):
+        right += good
+        rows.append((confidence, right / count, count / len(ordered)))
+    suggested = suggested_threshold(pairs)
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        sure = [row[0] for row in rows]
+        axes.plot(sure, [row[1] for row in rows], color=BLUE, label="precision")
+        axes.plot(sure, [row[2] for row in rows], color=ORANGE, linestyle="--", label="coverage")
+        axes.axhline(TARGET, color=GREY, linewidth=1, linestyle=":")
+        title = f"No threshold makes {TARGET:.0%} right"
+        if suggested is not None:
+            kept = sum(confidence >= suggested for confidence, _ in pairs) / len(pairs)
+            axes.axvline(suggested, color=GREEN, linewidth=2, label=f"suggested: {suggested:.2f}")
+            title = f"From {suggested:.2f} on, {TARGET:.0%} are right; {kept:.0%} of all are kept"
+        axes.set(
+            xlim=(0, 1), ylim=(0, 1.02), xlabel="threshold", ylabel="share of values", title=title
+        )
+        axes.legend(loc="lower left")
+
+    return _svg(draw, 5.6, 3.8)
+
+
+def field_bars(fields: Mapping[str, tuple[float | None, float | None, float | None]]) -> str:
+    """fields: name -> (F1, low, high)."""
+    rows = list(fields.items())[:_MOST_BARS]
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        for place, (_, (value, low, high)) in enumerate(rows):
+            assert value is not None and low is not None and high is not None
+            axes.plot([low, high], [place, place], color=BLUE, linewidth=2, alpha=0.5)
+            axes.plot(value, place, "o", color=BLUE)
+            axes.annotate(f"{value:.2f}", (1.03, place), va="center", annotation_clip=False)
+        axes.set_yticks(range(len(rows)), [_short(name) for name, _ in rows])
+        axes.set(xlim=(0, 1), xlabel="F1, with its 95 % interval", title="F1 by field")
+        axes.invert_yaxis()
+        axes.margins(y=0.1)
+        axes.grid(axis="y", visible=False)
+
+    return _svg(draw, 5.6, 1.3 + 0.32 * len(rows))
+
+
+def cause_bars(causes: Mapping[str, int]) -> str:
+    """causes: name -> number of wrong values."""
+    named = {name: causes.get(name, 0) for name in (*CAUSES, *sorted(set(causes) - set(CAUSES)))}
+    said = {
+        "reading": "reading: not in what was read",
+        "extraction": "extraction: another value, or none",
+        "grounding": "grounding: stands nowhere",
+    }
+    labels = [said.get(name, name) for name in named]
+    return _bars("Errors by cause", "wrong values", labels, list(named.values()), ORANGE)
+
+
+def grounding_bars(grounded: Mapping[str, int]) -> str:
+    """grounded: status -> number of values."""
+    said = {"exact": "as written", "fuzzy": "nearly so", "none": "not found"}
+    labels = [said[status] for status in said]
+    numbers = [grounded.get(status, 0) for status in said]
+    return _bars("Where the values stand in their documents", "values", labels, numbers, BLUE)
+
+
+def confidence_bars(confidences: Sequence[float]) -> str:
+    """How many values are how sure."""
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        axes.hist(confidences, bins=[n / 20 for n in range(21)], color=BLUE, edgecolor="white")
+        axes.set(xlim=(0, 1), xlabel="confidence", ylabel="values", title="How sure the values are")
+
+    return _svg(draw, 5.6, 2.8)
+
+
+def cost_curves(costs: Sequence[tuple[float, float]]) -> str:
+    """costs: (seconds, tokens) of each document."""
+
+    def draw(figure: Any) -> None:
+        figure.suptitle(f"Cost by document, {len(costs)} documents, the dearest first",
+                        x=0.02, ha="left", fontsize=11, fontweight="bold")  # fmt: skip
+        for axes, column, name, colour in zip(
+            figure.subplots(1, 2), (0, 1), ("seconds", "tokens"), (BLUE, GREEN), strict=True
+        ):
+            values = sorted((cost[column] for cost in costs), reverse=True)
+            middle = values[len(values) // 2]
+            places = [place + 0.5 for place in range(len(values))]
+            axes.bar(places, values, width=1.0 if len(values) > 60 else 0.85, color=colour)
+            axes.axhline(middle, color=ORANGE, linewidth=1.5, label=f"median {middle:,.4g}")
+            axes.set(xlim=(0, len(values)), ylim=(0, None), xlabel="documents", ylabel=name)
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.grid(axis="x", visible=False)
+            axes.legend(loc="upper right")
+
+    return _svg(draw, 7.2, 3.2)
+
+
+def write_plots(directory: Path, pictures: Mapping[str, str]) -> list[Path]:
+    """One file per picture, named by its title. Raises OutputError."""
+    paths = []
+    for title, text in pictures.items():
+        words = "".join(c.lower() if c.isalnum() else " " for c in title).split()
+        paths.append(directory / f"{'-'.join(words)}.svg")
+        with replacing(paths[-1]) as file:
+            file.write(text.encode("utf-8"))
+    return paths
+
+
+def load_matplotlib() -> Any:
+    """The module. Raises RuntimeUnavailableError."""
+    try:
+        import matplotlib
+    except ImportError:
+        raise RuntimeUnavailableError(
+            "got no matplotlib, which draws the pictures; install it: "
+            "pip install 'scanscribe[plots]'"
+        ) from None
+    return matplotlib
+
+
+def _bars(
+    title: str, axis: str, labels: Sequence[str], numbers: Sequence[float], colour: str
+) -> str:
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        drawn = axes.barh([_short(label) for label in labels], numbers, color=colour, height=0.6)
+        axes.bar_label(drawn, padding=4, fmt="{:,.0f}")
+        axes.set(xlim=(0, max(*numbers, 1) * 1.12), xlabel=axis, title=title)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.invert_yaxis()
+        axes.grid(axis="y", visible=False)
+
+    return _svg(draw, 5.6, 1.3 + 0.36 * len(labels))
+
+
+def _svg(draw: Callable[[Any], None], width: float, height: float) -> str:
+    """width, height: inches. Without the XML head, so that it may stand in a page."""
+    matplotlib = load_matplotlib()
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    out = io.StringIO()
+    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # letters that the font for measuring lacks
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasSVG(figure)
+        draw(figure)
+        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    text = out.getvalue()
+    return text[text.index("<svg") :]
+
+
+def _cost_of_item(ratios: Mapping[str, tuple[float, float]]) -> tuple[float, float]:
+    found = {name.split(".")[-1]: top for name, (top, _) in ratios.items()}
+    return found.get("seconds", 0.0), found.get("tokens", 0.0)
+
+
+def _wilson(share: float, count: int) -> tuple[float, float]:
+    """The 95 % interval of a share of `count`."""
+    z = 1.96
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    reach = (
+        z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
+    )
+    return middle - reach, middle + reach
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 40 else f"{name[:37]}..."
