@@ -20,7 +20,7 @@ def export_run(
         ),
     ],
     output: Annotated[
-        Path | None, typer.Option(help="The directory to write into. [default: RUN]")
+        Path | None, typer.Option(help="The directory to write into.", show_default="RUN")
     ] = None,
     input: Annotated[
         Path | None, typer.Option(help="For pdf: where the run's files are now, if moved.")

@@ -22,7 +22,9 @@ app = typer.Typer(no_args_is_help=True, help="Keep a model warm for all runs on 
 
 _STOP_SECONDS = 150.0  # more than a server takes to finish what it has
 
-Model = Annotated[Path | None, typer.Option(help="A bundle. [default: the embedded one]")]
+Model = Annotated[
+    Path | None, typer.Option(help="A bundle's directory.", show_default="the embedded one")
+]
 
 
 @app.command()
@@ -112,7 +114,7 @@ def status(
 @app.command()
 def stop(
     model: Annotated[
-        Path | None, typer.Option(help="Only the server of this bundle. [default: all]")
+        Path | None, typer.Option(help="Only the server of this bundle.", show_default="all")
     ] = None,
 ) -> None:
     """End model servers after they have finished the requests that they have.

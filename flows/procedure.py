@@ -80,7 +80,10 @@ def _import_subtask(name: str) -> Subtask:
     try:
         made = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise ConfigError(f"cannot import {name!r}: {error}; expected MODULE:NAME") from error
+        raise ConfigError(
+            f"cannot import {name!r}: {error}; expected MODULE:NAME in the current directory or on "
+            "Python's path"
+        ) from error
     if not isinstance(made, Subtask):
         raise ConfigError(f"got {type(made).__name__} at {name}, expected a pipelines Subtask")
     return made

@@ -13,7 +13,7 @@ EXAMPLE = "Example: flows review out/"
 def review(
     run: Annotated[Path, typer.Argument(help="The output directory of `flows run`.")],
     output: Annotated[
-        Path | None, typer.Option(help="The page to write. [default: RUN/review.html]")
+        Path | None, typer.Option(help="The page to write.", show_default="RUN/review.html")
     ] = None,
     input: Annotated[
         Path | None, typer.Option(help="Where the run's files are now, if they were moved.")

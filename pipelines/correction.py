@@ -151,7 +151,15 @@ def checks(corrections: Sequence[Correction]) -> tuple[Check, ...]:
     numbers = refused.count("protected")
     others = len(refused) - numbers
     return (
-        Check(name="protected", passed=not numbers, reason=f"{numbers} edits of numbers refused"),
-        Check(name="refused", passed=not others, reason=f"{others} other edits refused"),
+        Check(
+            name="protected",
+            passed=not numbers,
+            reason=f"{numbers} edits of numbers refused, the original stands",
+        ),
+        Check(
+            name="refused",
+            passed=not others,
+            reason=f"{others} other edits refused, the original stands",
+        ),
         Check(name="kept", passed=not kept, reason=f"blocks left as they were: {', '.join(kept)}"),
     )

@@ -158,8 +158,16 @@ def _read_check(reading: Reading) -> Check:
 
 def _unusable(looped: int) -> InputError:
     if looped:
-        return InputError("the model repeated itself and gave no usable answer", reason="loop")
-    return InputError("got an answer that is not JSON; raise new_tokens", reason="damaged_answer")
+        return InputError(
+            "got only answers that repeat themselves, expected values; look at the document, or "
+            "use a larger model",
+            reason="loop",
+        )
+    return InputError(
+        "got an answer that is not JSON, expected it to fit its budget; ask for fewer fields, or "
+        "raise Options.new_tokens",
+        reason="damaged_answer",
+    )
 
 
 def _checks(

@@ -101,15 +101,21 @@ def _from_json(path: Path) -> dict[str, Any]:
     try:
         schema = json.loads(path.read_text("utf-8"))
     except OSError as error:
-        raise ConfigError(f"cannot read the schema {path}: {error.strerror}") from None
+        raise _unreadable(path, error) from None
     except ValueError as error:
-        raise ConfigError(f"got {path} that is not JSON ({error}); correct it") from None
+        raise ConfigError(
+            f"got {path} that is not JSON ({error}), expected a JSON Schema; correct it"
+        ) from None
     if not isinstance(schema, Mapping):
         raise ConfigError(
             f"got {path} with a {type(schema).__name__}, expected the JSON Schema of an object"
         )
     pointing(schema)
     return dict(schema)
+
+
+def _unreadable(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(f"cannot read the schema {path}: {error.strerror}; check the path")
 
 
 def _import(module: str, name: str) -> ModuleType:
@@ -128,7 +134,7 @@ def _run_file(path: Path) -> ModuleType:
     try:
         digest = sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise ConfigError(f"cannot read the schema {path}: {error.strerror}") from None
+        raise _unreadable(path, error) from None
     # Named by content: a file changed and loaded again is another module.
     spec = importlib.util.spec_from_file_location(f"schema_{path.stem}_{digest[:12]}", path)
     assert spec and spec.loader

@@ -238,7 +238,7 @@ def run(model: Model, subtask: Subtask, item: Item, *, options: Options | None =
         Check(
             name="truncated",
             passed=not answer.truncated,
-            reason="a budget ended the answer; raise new_tokens or split the item",
+            reason="a budget ended the answer; split the document, or raise Options.new_tokens",
         ),
     )
     return _record(work, subtask, item, replace(answer, output=output, checks=checks))
@@ -260,7 +260,10 @@ def _confident(fields: dict[str, FieldValue], minimum: float) -> Check:
 def _brief(error: ValidationError) -> str:
     """Which fields and what is wrong with them; never what the document says."""
     parts = [f"{'.'.join(map(str, e['loc']))} ({e['type']})" for e in error.errors()[:5]]
-    return f"the answer is not of the output type: {', '.join(parts)}"
+    return (
+        f"got an answer that is not of the output's type: {', '.join(parts)}; let these fields be "
+        "null or text"
+    )
 
 
 def _failed(work: Work, subtask: Subtask, item: Item, reason: str, message: str) -> Record:

@@ -127,7 +127,8 @@ def read_evidence(work: Work, item: Item, *, pixels: bool = False) -> Reading:
     )
     if not whole.lines:
         raise InputError(
-            "got no words from this item, expected some; it is blank, silent or not readable",
+            "got no words from this item, expected some; it is blank, silent or not readable: "
+            "look at it, and scan or record it again",
             reason="empty",
         )
     return whole
