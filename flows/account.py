@@ -5,7 +5,8 @@ Knows the store and nothing of how a record is made.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from flows.store import Store
@@ -17,7 +18,8 @@ STATUSES = ("ok", "review", "truncated", "failed", "unsupported")
 @dataclass(frozen=True)
 class Outcome:
     """What became of one input in this run. status: of the record, or failed, unsupported,
-    pending (not reached). unchanged: it stood so before this run, which did not try it."""
+    pending (not reached). unchanged: it stood so before this run, which did not try it. stages:
+    seconds by parse, prefill, decode (as the engine counts them) and checks (all the rest)."""
 
     path: str
     status: str
@@ -27,6 +29,7 @@ class Outcome:
     audio_seconds: float = 0.0
     prompt_tokens: int = 0
     new_tokens: int = 0
+    stages: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import json
 import threading
+import time
 from concurrent.futures import CancelledError, Future
 from typing import Any
 
@@ -61,12 +62,15 @@ class Requests:
 class JournalEngine:
     """One document's view of the engine.
 
-    interrupted: a request was not answered because the run stops, so the document is not done.
+    interrupted: a request was not answered because the run stops, so the document is not done;
+    waited: seconds in which the engine had a request of it.
     """
 
     def __init__(self, engine: Model, store: Store, key: str, requests: Requests) -> None:
         self._engine, self._store, self._key, self._requests = engine, store, key, requests
         self.interrupted = False
+        self.waited = 0.0
+        self._lock, self._asked, self._since = threading.Lock(), 0, 0.0
 
     @property
     def bundle(self) -> Bundle:
@@ -89,7 +93,12 @@ class JournalEngine:
         if known := self._store.recall(self._key, name):
             answer.set_result(decode_result(known))
             return answer
-        asked = self._engine.submit(request)
+        self._wait(1)
+        try:
+            asked = self._engine.submit(request)
+        except BaseException:
+            self._wait(-1)
+            raise
         self._requests.add(asked)
         asked.add_done_callback(lambda done: self._settle(name, done, answer))
         answer.add_done_callback(lambda mine: asked.cancel() if mine.cancelled() else None)
@@ -97,6 +106,7 @@ class JournalEngine:
 
     def _settle(self, name: str, asked: Future[Result], answer: Future[Result]) -> None:
         """Runs in the engine's thread: it must hand on every error and raise none."""
+        self._wait(-1)
         if not answer.set_running_or_notify_cancel():
             return
         try:
@@ -111,6 +121,16 @@ class JournalEngine:
             answer.set_exception(error)
         else:
             answer.set_result(result)
+
+    def _wait(self, more: int) -> None:
+        """Counts the requests that the engine has, and the time in which it has any."""
+        now = time.monotonic()
+        with self._lock:
+            if self._asked == 0:
+                self._since = now
+            self._asked += more
+            if self._asked == 0:
+                self.waited += now - self._since
 
     def _interrupt(self) -> Interrupted:
         self.interrupted = True

@@ -7,6 +7,7 @@ name and never text of a document.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import sys
@@ -18,9 +19,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flows.account import Observer, Outcome, Summary
+from flows.files import write_lines
 from model_onnx.errors import UsageError
 
 if TYPE_CHECKING:  # 0.1 s, for those who want a port
@@ -139,19 +142,26 @@ class RunMetrics:
     def waiting(self) -> None:
         self._shown.waiting()
 
-    def summary(self, account: Summary, about: dict[str, str]) -> dict[str, Any]:
-        """What summary.json holds. about: subtask, bundle. Seconds of a stage are sums over the
-        documents, which overlap: they say where time goes, not how long the run took."""
+    def write(self, directory: Path, account: Summary, subtask: str, bundle: str) -> None:
+        """Writes summary.json. Raises OutputError."""
+        content = {"subtask": subtask, "bundle": bundle, **self.summary(account)}
+        write_lines(directory / SUMMARY, [json.dumps(content, indent=1)])
+
+    def summary(self, account: Summary) -> dict[str, Any]:
+        """Of this run. Seconds of a stage are sums over the documents, which overlap: they say
+        where time goes, not how long the run took. queue: inputs that were not reached."""
         seconds = time.monotonic() - self._began
         with self._lock:
             sums = {name: round(value, 3) for name, value in self._sums.items()}
             return {
-                **about,
                 "started": self._date.isoformat(timespec="seconds"),
                 "seconds": round(seconds, 3),
                 "account": asdict(account),
                 "exit_code": account.exit_code,
-                **sums,
+                "pages": int(sums.get("pages", 0)),
+                "audio_seconds": sums.get("audio_seconds", 0.0),
+                "prompt_tokens": int(sums.get("prompt_tokens", 0)),
+                "new_tokens": int(sums.get("new_tokens", 0)),
                 "pages_per_minute": round(60 * self._sums["pages"] / seconds, 3),
                 "tokens_per_second": round(self._sums["new_tokens"] / seconds, 3),
                 "stage_seconds": {name: round(value, 3) for name, value in self._stages.items()},

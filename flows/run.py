@@ -18,7 +18,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from traceback import format_tb
 from typing import Any
 
@@ -26,8 +26,9 @@ from flows.account import Observer, Outcome, Silent, Summary, summarise
 from flows.discover import PROBLEMS, Entry, Version, check_same, read_version
 from flows.faults import passes_by_itself
 from flows.journal import JournalEngine, Requests
-from flows.store import Failure, Store
+from flows.store import Claim, Failure, Store
 from flows.views import write_views
+from flows.watch import CRASH, CRASH_MESSAGE, is_guilty, is_suspect, under_way
 from model_onnx.errors import (
     ConfigError,
     ConstraintError,
@@ -41,8 +42,12 @@ from model_onnx.errors import (
 from pipelines.records import Record
 from pipelines.subtask import Model
 
-TRANSIENT = frozenset({"timeout", "memory", "parser_crashed", "cancelled", "internal"})
+TRANSIENT = frozenset(
+    {"timeout", "memory", "parser_crashed", "cancelled", "internal", "model_busy", "model_crashed"}
+)
 ATTEMPTS = 3
+CLAIMED = "claimed"  # another process computes it
+_LOOK_AGAIN_SECONDS = 1.0
 
 _FATAL = (OutputError, ModelError, EngineClosedError, ConfigError)  # they concern every document
 _log = logging.getLogger(__name__)
@@ -142,16 +147,40 @@ def compute(run: Run, job: Job, *, again: bool = False) -> Outcome:
     Raises only what concerns every document: OutputError, ModelError, EngineClosedError,
     ConfigError. again: the caller will try again, so an error that passes by itself is raised too.
     """
+    claim = run.store.claim(job.key)
+    if claim != "mine":
+        return of_others(run, job, claim)
+    try:
+        with under_way(job.key):
+            return _compute(run, job, again)
+    finally:
+        run.store.release(job.key)
+
+
+def of_others(run: Run, job: Job, claim: Claim) -> Outcome:
+    """What another process made of a document since this one looked at it."""
+    if claim == "theirs":
+        return Outcome(job.entry.shown, "pending", CLAIMED)
+    if failure := run.store.failure(job.key):
+        return Outcome(job.entry.shown, _failed_status(failure.reason), failure.reason)
+    return Outcome(job.entry.shown, run.store.status(job.key) or "pending")
+
+
+def _compute(run: Run, job: Job, again: bool) -> Outcome:
+    if is_guilty(job.key):
+        return _fail(run, job, CRASH, CRASH_MESSAGE)
     started = time.monotonic()
     engine = JournalEngine(run.engine, run.store, job.key, run.requests)
     try:
         parsed = run.procedure.parse(job.entry, job.version)
         check_same(job.entry.path, job.version)
-        seconds = time.monotonic() - started
+        seconds = (begun := time.monotonic()) - started
         record = run.procedure.run(engine, parsed)
+        checks = time.monotonic() - begun - engine.waited
         if engine.interrupted:  # whatever the subtask made of that
             return Outcome(job.entry.shown, "pending", "interrupted")
-        return _keep(run, job, record, seconds, run.procedure.measure(parsed))
+        outcome = _keep(run, job, record, seconds, run.procedure.measure(parsed))
+        return replace(outcome, stages=_stages(record, seconds, checks))
     except _FATAL:
         raise
     except Exception as error:
@@ -160,6 +189,11 @@ def compute(run: Run, job: Job, *, again: bool = False) -> Outcome:
         if again and passes_by_itself(error):
             raise
         return _failed(run, job, error)
+
+
+def _stages(record: Record, parse: float, checks: float) -> dict[str, float]:
+    prefill, decode = record.timing.prefill_seconds, record.timing.decode_seconds
+    return {"parse": parse, "prefill": prefill, "decode": decode, "checks": max(checks, 0.0)}
 
 
 def _failed(run: Run, job: Job, error: Exception) -> Outcome:
@@ -272,7 +306,9 @@ def run_folder(
     if tokens:
         run.store.note(seconds_per_token=str((time.monotonic() - started) / tokens))
     write_views(run.store, run.store.directory)
-    return summarise(run.store, len(entries), run.signal)
+    # Others may have found more inputs in the same run.
+    inputs = sum(run.store.counts().values()) if run.store.shared else len(entries)
+    return summarise(run.store, inputs, run.signal)
 
 
 def _write_what_there_is(store: Store) -> None:
@@ -287,8 +323,9 @@ class _Driver:
 
     def __init__(self, run: Run, observer: Observer, submit: Submit) -> None:
         self._run, self._observer, self._submit = run, observer, submit
-        self._working: dict[Future[Outcome], str] = {}
+        self._working: dict[Future[Outcome], Job] = {}
         self._twins: list[Entry] = []  # the same bytes are in flight
+        self._elsewhere: list[Job] = []  # in flight in other processes
         self._tokens = 0
 
     def drive(self, entries: list[Entry]) -> int:
@@ -297,6 +334,8 @@ class _Driver:
         self._collect(0)
         self._start(self._twins)  # now their key has a result, or may be tried
         self._collect(0)
+        while self._elsewhere and not self._run.signal:
+            self._wait_for_others()
         return self._tokens
 
     def _start(self, entries: list[Entry]) -> None:
@@ -306,23 +345,43 @@ class _Driver:
             job = look_at(self._run, entry)
             if isinstance(job, Outcome):
                 self._observer.finished(job)
-            elif job.key in self._working.values():
+            elif any(job.key == other.key for other in self._working.values()):
                 self._twins.append(entry)
             elif self._run.limit is not None and len(self._run.computed) >= self._run.limit:
                 self._observer.finished(Outcome(entry.shown, "pending", "limit"))
             else:
+                alone = is_suspect(job.key)  # it was under way when the process died
+                self._collect(0 if alone else self._run.in_flight - 1)
                 self._run.computed.add(job.key)
-                self._working[self._submit(job)] = job.key
-                self._collect(self._run.in_flight - 1)
+                self._working[self._submit(job)] = job
+                self._collect(0 if alone else self._run.in_flight - 1)
 
     def _collect(self, at_most: int) -> None:
         while len(self._working) > at_most:
             done, _ = wait(self._working, timeout=0.25, return_when=FIRST_COMPLETED)
             for future in done:
-                del self._working[future]
-                outcome = future.result()
+                job, outcome = self._working.pop(future), future.result()
                 self._tokens += outcome.prompt_tokens
-                self._observer.finished(outcome)
+                if outcome.reason == CLAIMED:
+                    self._elsewhere.append(job)
+                else:
+                    self._observer.finished(outcome)
             self._observer.waiting()
             if self._run.signal:
                 self._run.stop()
+
+    def _wait_for_others(self) -> None:
+        """Takes the results of other processes, or their documents once they are gone."""
+        time.sleep(_LOOK_AGAIN_SECONDS)
+        self._observer.waiting()
+        jobs, self._elsewhere = self._elsewhere, []
+        for job in jobs:
+            claim = self._run.store.claim(job.key)
+            if claim == "mine":  # whoever computes it will claim it
+                self._run.store.release(job.key)
+                self._working[self._submit(job)] = job
+            elif claim == "theirs":
+                self._elsewhere.append(job)
+            else:
+                self._observer.finished(of_others(self._run, job, claim))
+        self._collect(0)

@@ -2,6 +2,10 @@
 
 `flows run` and the Prefect flow both call `execute`; all values of Settings are plain data. The
 engine is opened when the first document needs it, so a run with nothing to do starts at once.
+
+SCANSCRIBE_MODEL_SERVER says whose engine it is: `auto` (the default) takes the model server that
+runs with the same bundle, else one of this process; `always` starts a server when there is none;
+`never` does not look for one.
 """
 
 from __future__ import annotations
@@ -14,18 +18,25 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from flows.account import Observer, Summary
+from flows.account import Observer, Silent, Summary
 from flows.discover import Entry, default_output, show_name, walk
 from flows.formats import check_format, write_formats
+from flows.metrics import RunMetrics, metrics_port
+from flows.model_place import Place
 from flows.procedure import bind, output_schema
 from flows.run import Procedure, Run, Submit, run_folder
 from flows.signals import stoppable
 from flows.store import Store
 from model_onnx.bundle import Bundle
 from model_onnx.engine import POCKET, Engine
+from model_onnx.errors import RuntimeUnavailableError, UsageError
 from model_onnx.prompt import PromptRenderer
 from model_onnx.sequence import Request, Result
+
+if TYPE_CHECKING:  # httpx, 0.3 s, for those who have a server
+    from flows.model_client import ModelClient
 
 SLOTS = 8  # documents that decode together
 AHEAD = 2  # documents that are parsed meanwhile, each by one parser process
@@ -59,7 +70,7 @@ class LazyEngine:
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
         self._lock = threading.Lock()
-        self._engine: Engine | None = None
+        self._engine: Engine | ModelClient | None = None
 
     @cached_property
     def renderer(self) -> PromptRenderer:
@@ -77,14 +88,39 @@ class LazyEngine:
             if self._engine:
                 self._engine.close()
 
-    def _open(self) -> Engine:
+    def _open(self) -> Engine | ModelClient:
         with self._lock:
-            self._engine = self._engine or Engine.open(self.bundle, slots=SLOTS)
+            self._engine = self._engine or open_engine(self.bundle)
             return self._engine
+
+
+def server_mode() -> str:
+    """Raises UsageError."""
+    mode = os.environ.get("SCANSCRIBE_MODEL_SERVER") or "auto"
+    if mode not in ("auto", "always", "never"):
+        raise UsageError(f"got SCANSCRIBE_MODEL_SERVER={mode}, expected auto, always or never")
+    return mode
+
+
+def open_engine(bundle: Bundle) -> Engine | ModelClient:
+    """The model server's or one of this process. Raises ModelError, UsageError."""
+    mode = server_mode()
+    try:
+        if mode == "always" or (mode == "auto" and Place.of(bundle.sha256).address.exists()):
+            from flows.model_client import ModelClient
+
+            client = ModelClient.open(bundle) if mode == "always" else ModelClient.find(bundle)
+            if client:
+                return client
+    except RuntimeUnavailableError:  # no place for a server on this machine
+        if mode == "always":
+            raise
+    return Engine.open(bundle, slots=SLOTS)
 
 
 def prepare(settings: Settings) -> tuple[Bundle, Procedure, list[Entry]]:
     """All that can be wrong with a request is found here. Raises UsageError, ModelError."""
+    server_mode()
     for name in settings.formats:
         check_format(name, settings.subtask)
     entries = walk(settings.input, skip=settings.directory)
@@ -118,10 +154,16 @@ def execute(
     *,
     observer: Observer | None = None,
     submitter: Callable[[Run], Submit] | None = None,
+    port: int | None = None,
 ) -> Summary:
-    """Runs from start to end and writes all formats. submitter: how documents are started."""
+    """Runs from start to end, writes all formats and summary.json.
+
+    submitter: how documents are started; port: where Prometheus can look meanwhile.
+    """
     bundle, procedure, entries = prepare(settings)
+    metrics = RunMetrics(observer or Silent())
     with contextlib.ExitStack() as stack:
+        stack.enter_context(metrics_port(port, metrics))
         stack.callback(procedure.abandon)
         engine = stack.enter_context(contextlib.closing(LazyEngine(bundle)))
         store = stack.enter_context(Store.open(settings.directory))
@@ -135,6 +177,7 @@ def execute(
         )
         stack.enter_context(stoppable(run))
         submit = submitter(run) if submitter else None
-        summary = run_folder(run, entries, observer=observer, submit=submit, about=noted(settings))
+        summary = run_folder(run, entries, observer=metrics, submit=submit, about=noted(settings))
         write_formats(settings.formats, store)
+        metrics.write(settings.directory, summary, settings.subtask, bundle.sha256)
         return summary
