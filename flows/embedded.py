@@ -21,20 +21,27 @@ from model_onnx.errors import OutputError, UsageError
 
 LOCK = "run.lock"
 SCHEMA_VERSION = 1
-_ADVICE = "free disk space or check the directory's permissions"
 
 
 class Embedded:
     """An open database. connection: the one that the run reads and writes with."""
 
+    shared = False
+    advice = "free disk space or check the directory's permissions"
+
     def __init__(self, path: Path, lock: int | None) -> None:
-        self.place, self.advice = str(path), _ADVICE
+        self.place = str(path)
         self._lock = lock
         self.engine = _engine(path, read_only=lock is None)
         with database_errors(self):
             self.connection = self.engine.connect()
-            if lock is not None:
-                _prepare(self.connection, path)
+            try:
+                if lock is not None:
+                    _prepare(self.connection, path)
+            except BaseException:
+                self.connection.close()
+                self.engine.dispose()
+                raise
 
     @classmethod
     def open(cls, directory: Path) -> Embedded:
@@ -70,14 +77,18 @@ class Embedded:
             os.close(self._lock)  # gives the lock back
             self._lock = None
 
-    def join(self) -> bool:
-        """Whether another process works on this run: never."""
-        return False
+    # what several processes agree on: here there is one
 
-    def claim(self, key: str) -> Claim:
+    def begin(self, connection: Connection) -> bool:
+        return True
+
+    def claim(self, connection: Connection, key: str) -> Claim:
         return "mine"
 
-    def release(self, key: str, *, done: bool) -> None: ...
+    def done(self, connection: Connection, key: str) -> None: ...
+    def release(self, connection: Connection, key: str) -> None: ...
+    def enter(self, connection: Connection) -> None: ...
+    def leave(self, connection: Connection) -> None: ...
 
 
 def _engine(path: Path, *, read_only: bool) -> Engine:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flows.discover import RUN_DATABASE, Entry, read_version
+from flows.discover import Entry, holds_run, read_version
 from flows.run import Procedure, Size, may_pass
 from flows.store import Store
 from model_onnx.errors import InputError
@@ -29,7 +29,7 @@ class Planned:
 
 def known_results(directory: Path) -> Store | None:
     """The store of an earlier run there."""
-    return Store.read(directory) if (directory / RUN_DATABASE).is_file() else None
+    return Store.read(directory) if holds_run(directory) else None
 
 
 def plan(

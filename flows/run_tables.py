@@ -126,7 +126,8 @@ def database_errors(database: Named) -> Iterator[None]:
         yield
     except (SQLAlchemyError, sqlite3.Error) as error:
         said = error.orig if isinstance(error, DBAPIError) else error
+        what = " ".join(str(said).split())
         raise OutputError(
-            f"cannot write or read {database.place}: {said}; {database.advice}, then run again: "
+            f"cannot write or read {database.place}: {what}; {database.advice}, then run again: "
             "what was finished is kept"
         ) from None

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from flows.discover import RUN_DATABASE, printable
+from flows.discover import holds_run, printable
 from flows.store import Row, Store
 from flows.views import as_record_of, manifest_row, record_id
 from model_onnx.errors import UsageError
@@ -19,9 +19,9 @@ from model_onnx.errors import UsageError
 
 def find_run(directory: Path) -> Path:
     """The directory itself, or the only run right below it. Raises UsageError."""
-    if (directory / RUN_DATABASE).is_file():
+    if holds_run(directory):
         return directory
-    found = sorted(path.parent for path in directory.glob(f"*/{RUN_DATABASE}"))
+    found = sorted(path for path in directory.glob("*") if holds_run(path))
     if len(found) != 1:
         names = ", ".join(str(path) for path in found) or "none"
         raise UsageError(

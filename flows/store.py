@@ -1,7 +1,8 @@
 """The truth of a run; records.jsonl and manifest.jsonl are views of it.
 
 Knows no parser, no model and no subtask: keys, states and JSON texts (tables.py). They lie in
-DIR/run.sqlite, which one process writes (embedded.py). Safe to use from many threads.
+DIR/run.sqlite, which one process writes (embedded.py), or in PostgreSQL, where several processes
+compute one run together (shared.py). Safe to use from many threads.
 """
 
 from __future__ import annotations
@@ -9,21 +10,26 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from sqlalchemy import (
     BindParameter,
+    Boolean,
     Connection,
     Engine,
     Executable,
     Select,
+    and_,
     bindparam,
+    case,
     delete,
+    false,
     func,
     insert,
+    not_,
     select,
     update,
 )
@@ -33,6 +39,9 @@ from flows.discover import Entry, Version
 from flows.embedded import LOCK as LOCK
 from flows.embedded import Embedded
 from flows.run_tables import ABOUT, ANSWERS, FAILURES, INPUTS, database_errors
+from flows.run_tables import Claim as Claim
+from flows.shared import Shared, pointer
+from model_onnx.errors import OutputError
 
 RECORDS, MANIFEST = "records.jsonl", "manifest.jsonl"
 _BLOCK = 256  # rows held in memory: a dataset is larger
@@ -64,6 +73,10 @@ class Row:
 _OF: BindParameter[Any] = bindparam("of")
 _TO = ANSWERS.c.request == bindparam("to")
 _INPUT = update(INPUTS).where(INPUTS.c.raw == _OF)
+# What was computed in this run stays so, whoever looks at it again.
+_old: BindParameter[bool] = bindparam("old", type_=Boolean)
+_computed_now = and_(INPUTS.c.key == bindparam("now"), not_(INPUTS.c.unchanged))
+_IDENTIFY = _INPUT.values(unchanged=case((_computed_now, false()), else_=_old))
 _RECORD = select(tables.RECORDS).where(tables.RECORDS.c.key == _OF)
 _FAILURE = select(FAILURES).where(FAILURES.c.key == _OF)
 _ANSWER = select(ANSWERS).where(ANSWERS.c.key == _OF, _TO)
@@ -79,19 +92,26 @@ _NEW_ANSWER, _NEW_FACT = insert(ANSWERS), insert(ABOUT)
 class Store:
     """One run, open. engine: its database, for tables of others beside these."""
 
-    def __init__(self, directory: Path, database: Embedded) -> None:
+    def __init__(self, directory: Path, database: Embedded | Shared) -> None:
         self.directory = directory
         self._database = database
         self._mutex = threading.RLock()
 
     @classmethod
-    def open(cls, directory: Path) -> Self:
-        """Makes the directory and opens its run for writing. Raises OutputError."""
+    def open(cls, directory: Path, store: str | None = None) -> Self:
+        """Makes the directory and opens its run for writing. Raises OutputError.
+
+        store: postgresql://..., else where the directory's run was before, else the directory.
+        """
+        if store := store or pointer(directory):
+            return cls(directory, Shared.open(store, directory))
         return cls(directory, Embedded.open(directory))
 
     @classmethod
     def read(cls, directory: Path) -> Self:
         """Opens a run to look at, also while it is written. Raises UsageError if there is none"""
+        if store := pointer(directory):
+            return cls(directory, Shared.read(store, directory))
         return cls(directory, Embedded.read(directory))
 
     def __enter__(self) -> Self:
@@ -107,13 +127,25 @@ class Store:
     def engine(self) -> Engine:
         return self._database.engine
 
+    @property
+    def shared(self) -> bool:
+        """Whether other processes may write the same run."""
+        return self._database.shared
+
     # inputs
 
     def begin(self, entries: Iterable[Entry], about: Mapping[str, str]) -> None:
-        """Starts a run over these inputs: all pending, earlier results kept by their keys."""
+        """Starts a run over these inputs: all pending, earlier results kept by their keys.
+
+        While others compute the same run it is joined: inputs are only added.
+        """
         rows = [{"raw": entry.raw, "path": entry.shown, "state": "pending"} for entry in entries]
         with self._transaction() as connection:
-            connection.execute(delete(INPUTS))
+            if self._database.begin(connection):
+                connection.execute(delete(INPUTS))
+            else:
+                known = set(connection.scalars(select(INPUTS.c.raw)))
+                rows = [row for row in rows if row["raw"] not in known]
             if rows:
                 connection.execute(insert(INPUTS), rows)
             _note(connection, about)
@@ -126,7 +158,7 @@ class Store:
     def identify(self, raw: bytes, version: Version, key: str, *, unchanged: bool) -> None:
         """The content of an input is known, and so is its key."""
         values = {"bytes": version.bytes, "sha256": version.sha256, "key": key}
-        self._run(_INPUT, of=raw, **values, unchanged=unchanged)
+        self._run(_IDENTIFY, of=raw, **values, now=key, old=unchanged)
 
     def note(self, **about: str) -> None:
         """Facts about the run as a whole."""
@@ -134,6 +166,15 @@ class Store:
             _note(connection, about)
 
     # results
+
+    def claim(self, key: str) -> Claim:
+        """Whether this process computes a key. One that is `mine` has to be released."""
+        with self._transaction() as connection:
+            return self._database.claim(connection, key)
+
+    def release(self, key: str) -> None:
+        with suppress(OutputError), self._transaction() as connection:  # if not, it went with it
+            self._database.release(connection, key)
 
     def finish(self, key: str, *, status: str, reason: str, record: str, timing: str) -> None:
         """A record is there. The answers it was made of are no longer needed."""
@@ -143,6 +184,7 @@ class Store:
             connection.execute(_NO_ANSWERS, {"of": key})
             connection.execute(_NO_RECORD, {"of": key})
             connection.execute(_NEW_RECORD, {"key": key, **values})
+            self._database.done(connection, key)
 
     def fail(self, key: str, reason: str, message: str, record: str | None = None) -> None:
         """A key failed once more. Its answers go: the next attempt is a fresh one."""
@@ -153,6 +195,7 @@ class Store:
             connection.execute(_NO_ANSWERS, {"of": key})
             connection.execute(_NO_FAILURE, {"of": key})
             connection.execute(_NEW_FAILURE, {"key": key, **values, "attempts": attempts})
+            self._database.done(connection, key)
 
     def status(self, key: str) -> str | None:
         """The status of a finished key's record."""
@@ -213,10 +256,24 @@ class Store:
     # the database
 
     @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Waits until no other process is inside."""
+        with self._transaction() as connection:
+            self._database.enter(connection)
+        try:
+            yield
+        finally:
+            with self._transaction() as connection:
+                self._database.leave(connection)
+
+    @contextmanager
     def _transaction(self) -> Iterator[Connection]:
         database = self._database
-        with self._mutex, database_errors(database), database.connection.begin():
-            yield database.connection
+        with self._mutex, database_errors(database):
+            if database.connection.invalidated:  # a new one would not hold the claims
+                raise OutputError(f"the connection to {database.place} was lost; run again")
+            with database.connection.begin():
+                yield database.connection
 
     def _run(self, statement: Executable, **values: object) -> None:
         with self._transaction() as connection:

@@ -20,8 +20,9 @@ from flows.store import MANIFEST, RECORDS, Row, Store
 
 def write_views(store: Store, directory: Path) -> None:
     """Replaces both files. Raises OutputError; each old file then still stands as a whole."""
-    write_lines(directory / RECORDS, (to_line(record) for _, record in dataset(store)))
-    write_lines(directory / MANIFEST, (to_line(manifest_row(row)) for row in store.rows()))
+    with store.alone():
+        write_lines(directory / RECORDS, (to_line(record) for _, record in dataset(store)))
+        write_lines(directory / MANIFEST, (to_line(manifest_row(row)) for row in store.rows()))
 
 
 def dataset(store: Store) -> Iterator[tuple[Row, dict[str, Any]]]:
