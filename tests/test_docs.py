@@ -22,6 +22,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -32,6 +33,9 @@ import typer
 from export.quantize import RECIPES
 from flows.account import STATUSES
 from flows.cli import app
+from flows.columns import COLUMNS
+from flows.corrections import Corrections
+from flows.formats import FORMATS
 from flows.reference import commands, examples
 from flows.reference import page as cli_page
 from flows.store import Store
@@ -285,13 +289,26 @@ def test_the_record_reference_has_every_reason_of_a_failure() -> None:
 
 
 def test_the_run_directory_reference_has_every_table_and_column(tmp_path: Path) -> None:
+    page = REFERENCE / "run-directory.md"
     Store.open(tmp_path).close()
-    with sqlite3.connect(tmp_path / "run.sqlite") as connection:
+    layer = Corrections.of_run(tmp_path)
+    layer.save([])
+    layer.close()
+    with closing(sqlite3.connect(tmp_path / "run.sqlite")) as connection:
         sql = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')"
-        for (table,) in connection.execute(sql).fetchall():
+        tables = [name for (name,) in connection.execute(sql)]
+        for table in tables:
             columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
-            assert first_cells(REFERENCE / "run-directory.md", f"Table {table}") == columns
-    connection.close()
+            assert first_cells(page, f"Table {table}") == columns
+    assert set(re.findall(r"^### Table (\w+)$", page.read_text("utf-8"), re.MULTILINE)) == set(
+        tables
+    )
+
+
+def test_the_reference_of_formats_is_the_code() -> None:
+    page = REFERENCE / "formats.md"
+    assert first_cells(page, "Formats") == list(FORMATS)
+    assert first_cells(page, "Tables") == list(COLUMNS)
 
 
 def test_the_run_directory_reference_has_every_exit_code() -> None:
