@@ -101,15 +101,13 @@ def words_of(record: Mapping[str, Any], corrected: Mapping[str, Value]) -> dict[
 
 def _put(tree: Any, steps: list[str | int], value: Any) -> None:
     """Where the path leads nowhere (the output was made otherwise), nothing is put."""
-    for step in steps[:-1]:
-        try:
-            tree = tree[step]
-        except (KeyError, IndexError, TypeError):
+    for at, step in enumerate(steps, 1):
+        inside = isinstance(tree, dict) and step in tree
+        if not (inside or (isinstance(tree, list) and isinstance(step, int) and step < len(tree))):
             return
-    last = steps[-1]
-    there = isinstance(tree, dict) or (isinstance(tree, list) and int(last) < len(tree))
-    if there:
-        tree[last] = value
+        if at == len(steps):
+            tree[step] = value
+        tree = tree[step]
 
 
 def _schema(about: Mapping[str, str], name: str | None) -> Any:
