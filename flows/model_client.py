@@ -113,7 +113,10 @@ class ModelClient:
         try:
             body = encode_request(request, self.bundle.sha256)
             if len(body) > body_limit(self.bundle.config):
-                raise RequestError(f"got a request of {len(body)} bytes; split the document")
+                raise RequestError(
+                    f"got a request of {len(body)} bytes, more than the server takes; split "
+                    "the document"
+                )
         except Exception as error:
             future: Future[Result] = Future()
             future.set_exception(error)
@@ -321,7 +324,7 @@ async def ensure(place: Place, command: list[str]) -> Status:
                 os.close(lock)
             started = True
         await asyncio.sleep(0.1)
-    raise ModelError(f"no model server after {_START_SECONDS:g} seconds; see {place.log}")
+    raise ModelError(f"got no model server within {_START_SECONDS:g} seconds; see {place.log}")
 
 
 def _start(command: list[str], place: Place, lock: int) -> None:

@@ -64,6 +64,8 @@ def allowed_failures(max_failures: int | str, tried: int) -> float:
     """How many of `tried` documents may fail. max_failures: `3` or `5%`. Raises ConfigError."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", str(max_failures))
     if not found:
-        raise ConfigError(f"got --max-failures {max_failures!r}, expected a number or a percentage")
+        raise ConfigError(
+            f"got --max-failures {max_failures!r}, expected a number or a share, such as 3 or 5%"
+        )
     number, percent = float(found[1]), bool(found[2])
     return number / 100 * tried if percent else number

@@ -104,7 +104,8 @@ def _make_media(store: Store, media: Media, folder: Path) -> dict[str, _Made]:
             return {made.entry: made for made in threads.map(make, store.rows()) if made}
     except OSError as error:
         raise OutputError(
-            f"cannot write {folder}: {error.strerror}; free disk space or say --output FILE"
+            f"cannot write {folder}: {error.strerror}; free disk space or say --output FILE on "
+            "another disk"
         ) from error
 
 

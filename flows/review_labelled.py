@@ -84,7 +84,9 @@ def label(
         labels = list(record["output"]["probabilities"])
         return row | {"labels": labels, "label": corrected.get("label", record["output"]["label"])}
     if name != "extract":
-        raise UsageError(f"got records of {name}, expected one of the five subtasks for a set")
+        raise UsageError(
+            f"got records of {name}, expected one of the five subtasks, which `flows eval` measures"
+        )
     schema = _schema(about, record["schema_name"])
     return row | {"schema": schema, "output": words_of(record, corrected)}
 

@@ -107,7 +107,11 @@ def locate(root: Path | None, row: Row) -> Path:
         )
     path = root / os.fsdecode(row.raw)
     if not path.resolve().is_relative_to(root.resolve()):
-        raise InputError("the file lies outside of the input folder", reason="symlink_outside")
+        raise InputError(
+            "the file lies outside of the input folder; say --input DIRECTORY with the folder that "
+            "the run read",
+            reason="symlink_outside",
+        )
     try:
         same = row.sha256 is not None and read_version(path).sha256 == row.sha256
     except InputError:

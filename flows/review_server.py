@@ -188,7 +188,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _post(self) -> None:
         self._check_cookie()
         if self.headers.get("Origin", "").removeprefix("http://") not in self.server.hosts:
-            raise Refused(HTTPStatus.FORBIDDEN, "this request comes from another origin")
+            raise Refused(
+                HTTPStatus.FORBIDDEN, "this request comes from another origin; use the page itself"
+            )
         if self.path != "/corrections":
             raise Refused(HTTPStatus.NOT_FOUND, "nothing here")
         if self.headers.get_content_type() != "application/json":
@@ -223,7 +225,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _let_in(self, token: str) -> None:
         if not _same(token, self.server.token):
-            raise Refused(HTTPStatus.FORBIDDEN, "this token is not the server's")
+            raise Refused(
+                HTTPStatus.FORBIDDEN,
+                "this token is not the server's; open the address that it printed last",
+            )
         self.send_response(HTTPStatus.SEE_OTHER)
         keep = f"{self.server.cookie}={self.server.token}; HttpOnly; SameSite=Strict; Path=/"
         self.send_header("Set-Cookie", keep)

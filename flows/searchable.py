@@ -109,7 +109,7 @@ def _write(
     opening = "pipelines.documents:open_document_plain"
     info = pool.run(opening, absolute, seconds=_SECONDS, options=options)
     if info["kind"] == "text":
-        raise InputError("got plain text, expected pages", reason="unsupported")
+        raise InputError("got plain text, expected pages; it needs no PDF", reason="unsupported")
     with tempfile.TemporaryDirectory(prefix="scanscribe-") as scratch:
         plan, out = Path(scratch, "plan.json"), Path(scratch, "out.pdf")
         pages = [

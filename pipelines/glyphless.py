@@ -49,7 +49,10 @@ class Codes:
         for cluster in clusters:
             code = self._codes.setdefault(cluster, len(self._codes) + 1)
             if code > _MOST_CODES:
-                raise InputError("got more than 60,000 different letters", reason="too_large")
+                raise InputError(
+                    "got more than 60,000 different letters, expected fewer; split the document",
+                    reason="too_large",
+                )
             found.append(f"{code:04X}")
         return "".join(found)
 

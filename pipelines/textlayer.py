@@ -187,7 +187,9 @@ def _give_font(document: Any, page: int, name: str, font: int) -> None:
             break
         holder = int(parent.split()[0])
     else:
-        raise InputError("got a circle of pages, expected a tree", reason="damaged")
+        raise InputError(
+            "got a circle of pages, expected a tree; print it to a new PDF", reason="damaged"
+        )
     if kind != "dict":
         holder = page
     document.xref_set_key(holder, f"Resources/Font/{name}", f"{font} 0 R")
