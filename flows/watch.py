@@ -24,8 +24,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import FrameType
 
-REASON = "crash"
-MESSAGE = (
+CRASH = "crash"
+CRASH_MESSAGE = (
     "the process ended twice while it was under way, for lack of memory or by a fault in native "
     "code; split or convert the file, give the machine more memory, then run with --retry-failed"
 )

@@ -10,12 +10,16 @@ capitals and writes one line to `calls` for every page that it starts. Some page
     change        the file grows while it is read
     vanish        the file is removed while it is read
     wait          the page takes for ever
+    die           the model ends the process by a signal, as a lack of memory does
+    fault         the same by a fault in native code
 
     python -m tests.fake_run INPUT OUTPUT CALLS SECONDS_PER_PAGE [OPTION=VALUE]
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import threading
 import time
@@ -72,6 +76,9 @@ class PageModel:
             with self.calls.open("a", encoding="utf-8") as file:
                 file.write(page + "\n")
             time.sleep(self.seconds)
+            if page.endswith(("die", "fault")):
+                os.kill(os.getpid(), signal.SIGKILL if page.endswith("die") else signal.SIGSEGV)
+                time.sleep(60)  # the signal may reach another thread first
             while page.endswith("wait") and not future.cancelled():
                 time.sleep(0.01)
             if not future.cancelled():
@@ -159,16 +166,18 @@ def procedure(**options: str) -> Procedure:
 
 def run(source: Path, output: Path, model: PageModel, **options: Any) -> Summary:
     """options: of Run, or `identity` for the procedure's."""
-    observer = options.pop("observer", None)
+    observer, database = options.pop("observer", None), options.pop("store", None)
     made = procedure(**options.pop("identity", {}))
-    with Store.open(output) as store:
+    with Store.open(output, database) as store:
         this = Run(store, made, model, **options)
         with stoppable(this):
             return run_folder(this, walk(source, skip=output), observer=observer)
 
 
 def main() -> int:
-    source, output, calls, seconds, *identity = sys.argv[1:]
+    source, output, calls, seconds, *rest = sys.argv[1:]
+    identity = dict(option.split("=", 1) for option in rest)
+    store = identity.pop("store", None)
     model = PageModel(Path(calls), float(seconds))
     try:
         summary = run(
@@ -176,7 +185,8 @@ def main() -> int:
             Path(output),
             model,
             in_flight=3,
-            identity=dict(option.split("=", 1) for option in identity),
+            identity=identity,
+            store=store,
         )
     except ScanscribeError as error:
         print(error, file=sys.stderr)

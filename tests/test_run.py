@@ -256,8 +256,15 @@ def test_signals_decide_the_exit_code() -> None:
 # Other processes: killed, interrupted, out of space.
 
 
+# As `flows run`: the work is done in a child that is watched, before anything heavy is imported.
+WATCHED = (
+    "import runpy; from flows.watch import watched; watched(); "
+    "runpy.run_module('tests.fake_run', run_name='__main__')"
+)
+
+
 def start(inbox: Path, output: Path, log: Path, seconds: float) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.fake_run", inbox, output, log, str(seconds)]
+    command = [sys.executable, "-c", WATCHED, inbox, output, log, str(seconds)]
     return subprocess.Popen(
         list(map(str, command)),
         cwd=ROOT,
@@ -301,6 +308,54 @@ def test_a_finished_page_of_an_unfinished_document_is_kept(inbox: Path, tmp_path
     process.kill()
     process.communicate()
     assert calls(tmp_path / "calls") == ["one", "two", "wait", "wait"]
+
+
+def test_a_document_that_ends_the_process_fails_and_the_run_goes_on(
+    inbox: Path, tmp_path: Path
+) -> None:
+    write(inbox, a="one\ndie", b="two\nthree", c="four", d="five", e="six\nfault", f="seven")
+    output, log = tmp_path / "out", tmp_path / "calls"
+    process = start(inbox, output, log, 0.02)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 3 and "ended by SIGKILL while" in err and "SIGSEGV" in err
+    assert "+ 2 failed + 0 unsupported" in out
+    good = dict.fromkeys(("b.txt", "c.txt", "d.txt", "f.txt"), "ok")
+    assert manifest(output) == {"a.txt": "crash", "e.txt": "crash", **good}
+    assert calls(log).count("die") == 2 == calls(log).count("fault")  # together, then alone
+    assert all(calls(log).count(page) <= 3 for page in ("one", "three", "four", "five", "seven"))
+    messages = {row["path"]: row["message"] for row in lines(output / MANIFEST)}
+    assert "--retry-failed" in messages["a.txt"]
+    before = len(calls(log))
+    again = start(inbox, output, log, 0.0)
+    again.communicate(timeout=60)
+    assert again.returncode == 3
+    assert len(calls(log)) == before  # nothing is tried again by itself
+    write(inbox, a="one\nfine", e="six")
+    assert run(inbox, output, PageModel(log), retry_failed=True).exit_code == 0
+
+
+def test_a_killed_run_blames_no_document(inbox: Path, tmp_path: Path) -> None:
+    """However often: kill -9 of the run is nobody's fault but the killer's."""
+    write(inbox, a="one\nwait")
+    output, log = tmp_path / "out", tmp_path / "calls"
+    for number in range(1, 5):
+        process = start(inbox, output, log, 0.0)
+        wait_for(lambda number=number: calls(log).count("wait") == number, process)
+        process.kill()
+        _, err = process.communicate(timeout=60)  # the child has ended as well
+        assert err == ""
+    with Store.open(output) as store:
+        assert store.counts() == {("pending", False): 1}
+
+
+def test_where_every_document_ends_the_process_the_run_gives_up(
+    inbox: Path, tmp_path: Path
+) -> None:
+    write(inbox, **{f"d{number}": f"{number} die" for number in range(8)})
+    process = start(inbox, tmp_path / "out", tmp_path / "calls", 0.0)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGKILL and "give the machine more memory" in err
+    assert len(calls(tmp_path / "calls")) < 12
 
 
 def finished_pages(output: Path, inbox: Path) -> set[str]:
@@ -373,7 +428,7 @@ def test_two_runs_in_one_directory(inbox: Path, tmp_path: Path) -> None:
     write(inbox, a="wait")
     process = start(inbox, tmp_path / "out", tmp_path / "calls", 0.0)
     wait_for((tmp_path / "calls").exists, process)
-    with pytest.raises(OutputError, match=f"process {process.pid}"):
+    with pytest.raises(OutputError, match="in use by another run"):
         run(inbox, tmp_path / "out", PageModel(tmp_path / "more"))
     process.kill()
     process.communicate()
