@@ -1,7 +1,8 @@
 """The dataset as tables: CSV for spreadsheets, Parquet with types.
 
-Both have one row per record and the columns of COLUMNS: who and what it is, and the lowest
-confidence of its values. Then comes what was found, `output.NAME` for each field of the schema:
+Both have one row per record and the columns of COLUMNS: who and what it is, the lowest confidence
+of its values, and what a person corrected, as JSON. Then comes what was found, `output.NAME` for
+each field of the schema:
 
     Parquet  typed: dates, decimals (38 digits, 10 after the point), lists and structs. A value that
              its column cannot hold is null there; `output` has the whole output as JSON.
@@ -28,7 +29,17 @@ from flows.store import Store
 from flows.views import dataset
 from model_onnx.errors import RuntimeUnavailableError
 
-COLUMNS = ("id", "path", "sha256", "subtask", "schema", "status", "reason", "confidence")
+COLUMNS = (
+    "id",
+    "path",
+    "sha256",
+    "subtask",
+    "schema",
+    "status",
+    "reason",
+    "confidence",
+    "corrections",
+)
 OUTPUT_SCHEMA = "output_schema"  # in the facts about a run: the JSON Schema of its outputs
 _BATCH = 1000  # rows held in memory while Parquet is written
 _RUN_BY_SPREADSHEETS = tuple("=+-@\t\r\n\0＝＋－＠")
@@ -44,6 +55,7 @@ def column_shapes(store: Store) -> dict[str, Shape]:
 def identity(record: Mapping[str, Any]) -> dict[str, Any]:
     """The values of COLUMNS."""
     sure = [field["confidence"] for field in record.get("fields", {}).values()]
+    made = record.get("corrections")
     return {
         "id": record["id"],
         "path": record["source"]["path"],
@@ -53,6 +65,7 @@ def identity(record: Mapping[str, Any]) -> dict[str, Any]:
         "status": record["status"],
         "reason": record["reason"],
         "confidence": min(sure, default=None),
+        "corrections": json.dumps(made, ensure_ascii=False) if made else None,
     }
 
 

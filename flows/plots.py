@@ -28,6 +28,7 @@ BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#6b6b6b"
 TARGET = 0.95  # precision that the suggested threshold has to reach
 _FEWEST = 10  # values above a threshold: fewer prove nothing
 _MOST_BARS = 40
+_METADATA = ("Date", "Creator", "Format", "Type")
 _STYLE = {
     "svg.hashsalt": "scanscribe",
     "svg.fonttype": "none",
@@ -128,13 +129,18 @@ def reliability_curve(pairs: Pairs) -> str:
         above.errorbar(
             sure, right, yerr=errors, color=BLUE, marker="o", capsize=3, label="measured"
         )
-        above.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="share right", title="How right is how sure")
+        above.set(
+            xlim=(0, 1),
+            ylim=(-0.02, 1.02),
+            ylabel="share right",
+            title="Are confident values right?",
+        )
         above.legend(loc="upper left")
         width = [b.high - b.low for b in bins]
         below.bar([b.low for b in bins], [b.n for b in bins], width, align="edge", color=BLUE)
         below.set(xlabel="confidence", ylabel="values")
 
-    return _svg(draw, 5.2, 4.6)
+    return draw_svg(draw, 5.2, 4.6)
 
 
 def threshold_curve(pairs: Pairs) -> str:
@@ -162,7 +168,7 @@ def threshold_curve(pairs: Pairs) -> str:
         )
         axes.legend(loc="lower left")
 
-    return _svg(draw, 5.6, 3.8)
+    return draw_svg(draw, 5.6, 3.8)
 
 
 def field_bars(fields: Mapping[str, tuple[float | None, float | None, float | None]]) -> str:
@@ -174,7 +180,7 @@ def field_bars(fields: Mapping[str, tuple[float | None, float | None, float | No
         for place, (_, (value, low, high)) in enumerate(rows):
             assert value is not None and low is not None and high is not None
             axes.plot([low, high], [place, place], color=BLUE, linewidth=2, alpha=0.5)
-            axes.plot(value, place, "o", color=BLUE)
+            axes.plot(value, place, "o", color=BLUE, clip_on=False)
             axes.annotate(f"{value:.2f}", (1.03, place), va="center", annotation_clip=False)
         axes.set_yticks(range(len(rows)), [_short(name) for name, _ in rows])
         axes.set(xlim=(0, 1), xlabel="F1, with its 95 % interval", title="F1 by field")
@@ -182,7 +188,7 @@ def field_bars(fields: Mapping[str, tuple[float | None, float | None, float | No
         axes.margins(y=0.1)
         axes.grid(axis="y", visible=False)
 
-    return _svg(draw, 5.6, 1.3 + 0.32 * len(rows))
+    return draw_svg(draw, 5.6, 1.3 + 0.32 * len(rows))
 
 
 def cause_bars(causes: Mapping[str, int]) -> str:
@@ -213,7 +219,7 @@ def confidence_bars(confidences: Sequence[float]) -> str:
         axes.hist(confidences, bins=[n / 20 for n in range(21)], color=BLUE, edgecolor="white")
         axes.set(xlim=(0, 1), xlabel="confidence", ylabel="values", title="How sure the values are")
 
-    return _svg(draw, 5.6, 2.8)
+    return draw_svg(draw, 5.6, 2.8)
 
 
 def cost_curves(costs: Sequence[tuple[float, float]]) -> str:
@@ -235,7 +241,7 @@ def cost_curves(costs: Sequence[tuple[float, float]]) -> str:
             axes.grid(axis="x", visible=False)
             axes.legend(loc="upper right")
 
-    return _svg(draw, 7.2, 3.2)
+    return draw_svg(draw, 7.2, 3.2)
 
 
 def write_plots(directory: Path, pictures: Mapping[str, str]) -> list[Path]:
@@ -273,11 +279,14 @@ def _bars(
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
 
-    return _svg(draw, 5.6, 1.3 + 0.36 * len(labels))
+    return draw_svg(draw, 5.6, 1.3 + 0.36 * len(labels))
 
 
-def _svg(draw: Callable[[Any], None], width: float, height: float) -> str:
-    """width, height: inches. Without the XML head, so that it may stand in a page."""
+def draw_svg(draw: Callable[[Any], None], width: float, height: float) -> str:
+    """What `draw` puts on a figure. width, height: inches.
+
+    Without the head of an XML file, so that it may stand in a page, and without metadata.
+    """
     matplotlib = load_matplotlib()
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -288,7 +297,7 @@ def _svg(draw: Callable[[Any], None], width: float, height: float) -> str:
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasSVG(figure)
         draw(figure)
-        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+        figure.savefig(out, format="svg", metadata=dict.fromkeys(_METADATA))
     text = out.getvalue()
     return text[text.index("<svg") :]
 

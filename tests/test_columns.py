@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from flows.columns import OUTPUT_SCHEMA, cell, write_csv, write_parquet
+from flows.columns import OUTPUT_SCHEMA, cell, identity, write_csv, write_parquet
 from flows.store import Store
 from tests.stored import filled
 
@@ -130,3 +130,12 @@ def test_every_text_comes_back_and_none_is_a_formula(values: list[str]) -> None:
         assert found in (value, f"'{value}")
         if found[:1] in tuple("=+-@\t\r\n\0＝＋－＠"):
             float(found)
+
+
+def test_what_a_person_corrected_is_a_column() -> None:
+    record = {
+        "id": "1", "source": {"path": "a", "sha256": "5"}, "subtask": "extract",
+        "schema_name": None, "status": "ok", "reason": "", "corrections": {"total": {"to": "é"}},
+    }  # fmt: skip
+    assert identity(record)["corrections"] == '{"total": {"to": "é"}}'
+    assert identity({**record, "corrections": None})["corrections"] is None

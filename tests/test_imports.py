@@ -60,6 +60,7 @@ OWNERS = {
     "typer": {"flows"},
     "rich": {"flows"},
     "pyarrow": {"flows"},
+    "matplotlib": {"flows"},
 }
 # Imports inside functions only: what a command or a comparison needs and nothing else should load.
 LAZY = {
