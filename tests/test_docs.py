@@ -333,3 +333,10 @@ def test_the_bundle_reference_has_every_file_and_field() -> None:
 
 def test_the_list_of_kinds_is_the_code() -> None:
     assert first_cells(REFERENCE / "inputs.md", "Kinds") == list(SUFFIXES)
+
+
+def test_the_list_of_variables_is_the_code() -> None:
+    packages = ("flows", "pipelines", "model_onnx", "export")
+    code = "\n".join(path.read_text() for name in packages for path in (ROOT / name).glob("*.py"))
+    read = set(re.findall(r'environ\.get\("([A-Z_]+)"', code))
+    assert set(first_cells(REFERENCE / "environment.md", "Variables")) == read
