@@ -174,8 +174,13 @@ class Measured:
 
     @property
     def key(self) -> str:
-        words = f"{self.bench.name} {self.figure.label}".replace("-", " ").replace(",", " ")
-        return "_".join(words.lower().split())
+        return key_of(self.bench, self.figure)
+
+
+def key_of(bench: Bench, figure: Figure) -> str:
+    """Of a figure in the result file."""
+    words = f"{bench.name} {figure.label}".replace("-", " ").replace(",", " ")
+    return "_".join(words.lower().split())
 
 
 def measure(engine: Engine, bench: Bench, directory: Path, opener: Opener) -> list[Measured]:
