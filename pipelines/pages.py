@@ -55,7 +55,8 @@ class Page:
     image: uint8 [H, W] or [H, W, 3], None for plain text; words: in reading order, `page` is
     `number`; text: the same words as lines; turned: clockwise degrees that the pixels were turned
     beyond what the file asks for; hidden: words of the text layer that cannot be seen; warnings:
-    `hidden_text`, `broken_text_layer`, `ocr_failed`, `sideways` (and no Tesseract to turn it by).
+    `hidden_text`, `broken_text_layer`, `ocr_failed`, `sideways` (and no Tesseract to turn it by),
+    `unread_page` (nothing else is known of it), and those of the document.
     """
 
     number: int

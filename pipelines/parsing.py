@@ -81,13 +81,18 @@ class Parser:
         return DocumentInfo(plain["kind"], plain["pages"], tuple(plain["warnings"]))
 
     def pages(self, path: str | os.PathLike[str], info: DocumentInfo) -> Iterator[Page]:
-        """The pages in order. A page that cannot be read fails the document and is named."""
+        """The pages in order. One that cannot be read is empty, with the warning `unread_page`, and
+        does not lose the others; a document of which none can be read fails."""
         kept = _Kept(self._scratch)
+        failed = 0
         for number in range(1, info.pages + 1):
             try:
                 page = self.read_page(path, number)
             except InputError as error:
-                raise InputError(f"page {number}: {error}", reason=error.reason) from None
+                failed += 1
+                if failed == info.pages or error.reason == "cancelled":
+                    raise InputError(f"page {number}: {error}", reason=error.reason) from None
+                page = Page(number, None, (), "", "none", warnings=("unread_page",))
             notes = info.warnings + page.warnings
             yield replace(page, image=kept.keep(page.image), warnings=notes)
 

@@ -232,6 +232,7 @@ def run(model: Model, subtask: Subtask, item: Item, *, options: Options | None =
     except ValidationError as error:
         return _failed(work, subtask, item, "validation", _brief(error))
     checks = (
+        *item.flaws,
         *answer.checks,
         *(check(output, item) for check in subtask.checks),
         _confident(answer.fields, work.options.minimum_confidence),

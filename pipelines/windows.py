@@ -63,7 +63,7 @@ def windows(work: Work, item: Item, reading: Reading | None, room: Room) -> list
 
 def _only_pixels(item: Item) -> bool:
     has_words = item.cues or item.clips or any(page.words for page in item.pages)
-    return bool(item.pages) and not has_words
+    return any(page.image is not None for page in item.pages) and not has_words
 
 
 def _pictures(work: Work, item: Item) -> dict[int, Page]:

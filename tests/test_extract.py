@@ -333,3 +333,19 @@ def test_checks_of_the_user_are_run() -> None:
     checked = subtask(Receipt, checks=(positive,))
     record = run(FakeEngine(say(company=None, date=None, total="RM12.50")), checked, text_item())
     assert (record.status, record.reason) == ("review", "positive")
+
+
+def test_flaws_of_the_pages_are_checks_of_the_record() -> None:
+    from dataclasses import replace
+
+    from pipelines.pages import Page
+
+    item = pages_item("A #1", "B #2")
+    hidden = replace(item.pages[1], warnings=("hidden_text", "broken_text_layer"))
+    lost = Page(3, None, (), "", "none", warnings=("unread_page",))
+    item = Item(SOURCE, pages=(item.pages[0], hidden, lost))
+    record = run(FakeEngine(answer_from_page), ORDER, item)
+    assert (record.status, record.reason) == ("review", "unread_page, hidden_text")
+    reasons = [check.reason for check in record.checks if not check.passed]
+    assert reasons[0] == "page 3: could not be read" and reasons[1].startswith("page 2: words")
+    assert [entry.name for entry in record.output.items] == ["A", "B"]

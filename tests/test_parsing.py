@@ -48,20 +48,44 @@ def test_a_transcript(parser: Parser, tmp_path: Path) -> None:
     assert [(cue.text, cue.span) for cue in item.cues] == [("Hello", (1.0, 2.5))]
 
 
-def test_a_page_that_fails_is_named(
-    parser: Parser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def fail(parser: Parser, numbers: set[int], reason: str, patch: pytest.MonkeyPatch) -> None:
     read = parser.read_page
 
-    def fail_second(path: Path, number: int) -> object:
-        if number == 2:
-            raise InputError("too slow", reason="timeout")
+    def read_or_fail(path: Path, number: int) -> object:
+        if number in numbers:
+            raise InputError("too slow", reason=reason)
         return read(path, number)
 
-    monkeypatch.setattr(parser, "read_page", fail_second)
+    patch.setattr(parser, "read_page", read_or_fail)
+
+
+def test_a_page_that_cannot_be_read_does_not_lose_the_others(
+    parser: Parser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail(parser, {2}, "timeout", monkeypatch)
+    item = parser.read(pdf(tmp_path / "a.pdf", "one", "two", "three"), source("document"))
+    assert [page.text for page in item.pages] == ["one", "", "three"]
+    assert item.source.pages == 3 and item.pages[1].image is None
+    [flaw] = item.flaws
+    assert (flaw.name, flaw.passed, flaw.reason) == (
+        *("unread_page", False, "page 2: could not be read"),
+    )
+    monkeypatch.undo()
+    assert parser.read(tmp_path / "a.pdf", source("document")).flaws == ()
+
+
+@pytest.mark.parametrize(("numbers", "reason"), [({1, 2}, "timeout"), ({2}, "cancelled")])
+def test_a_document_without_a_page_fails_and_a_stop_is_no_unread_page(
+    parser: Parser,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    numbers: set[int],
+    reason: str,
+) -> None:
+    fail(parser, numbers, reason, monkeypatch)
     with pytest.raises(InputError, match="page 2: too slow") as caught:
         parser.read(pdf(tmp_path / "a.pdf", "one", "two"), source("document"))
-    assert caught.value.reason == "timeout"
+    assert caught.value.reason == reason
 
 
 def test_the_pages_of_a_long_document_do_not_stay_in_memory(
