@@ -21,9 +21,10 @@ from prefect import serve as serve_deployments
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
-from prefect.deployments.runner import EntrypointType, RunnerDeployment
+from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
 from prefect.schedules import Cron
+from prefect.types.entrypoint import EntrypointType
 from prefect.workers.process import ProcessWorker
 
 from flows.formats import check_format
@@ -81,7 +82,7 @@ def _deployment(nightly: Nightly, work_pool: str | None) -> RunnerDeployment:
     parameters["max_failures"] = nightly.max_failures
     try:
         schedule = Cron(nightly.cron, timezone=nightly.timezone) if nightly.cron else None
-        return flow.to_deployment(
+        made = flow.to_deployment(
             name=nightly.name or settings.input.name,
             schedule=schedule,
             parameters=parameters,
@@ -97,6 +98,8 @@ def _deployment(nightly: Nightly, work_pool: str | None) -> RunnerDeployment:
             f"got --cron {nightly.cron!r} --timezone {nightly.timezone!r} --name {nightly.name!r}, "
             f"expected five fields, a name such as Europe/Berlin, a name without slashes: {error}"
         ) from None
+    assert isinstance(made, RunnerDeployment)  # a coroutine only inside an event loop
+    return made
 
 
 def _placed(settings: Settings) -> Settings:

@@ -1,7 +1,8 @@
 """What a flow run shows in Prefect: one progress artifact, one table of failures, its counts.
 
-Knows paths, statuses and reasons, never a document's text. The artifacts are a courtesy: a server
-that does not answer costs a warning, not the run.
+Knows paths, statuses and reasons, never a document's text. The artifacts are a courtesy: they are
+sent from a thread of their own, so a server that is slow does not hold up documents or a stop, and
+one that does not answer costs a warning, not the run.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from pathlib import Path
 from uuid import UUID
 
@@ -25,6 +28,7 @@ from flows.account import Outcome
 from flows.progress import PlainProgress
 
 _UPDATE_SECONDS = 5.0
+_CLOSE_SECONDS = 15.0
 _ROWS = 1000  # of the table; the manifest has all
 
 
@@ -36,6 +40,8 @@ class Ledger(PlainProgress):
         self._subtask, self._output = subtask, output
         self._inputs = self._done = 0
         self._progress: UUID | None = None
+        self._sender = ThreadPoolExecutor(1, thread_name_prefix="artifacts")
+        self._sent: Future[None] = Future()
         self._next_update = 0.0
         self._failures: list[Outcome] = []
         self.tried: Counter[str] = Counter()  # status -> documents that this run tried
@@ -53,7 +59,7 @@ class Ledger(PlainProgress):
     def started(self, inputs: int) -> None:
         super().started(inputs)
         self._inputs = inputs
-        self._quietly(self._create_progress)
+        self._send(self._create_progress)
 
     def finished(self, outcome: Outcome) -> None:
         super().finished(outcome)
@@ -65,22 +71,24 @@ class Ledger(PlainProgress):
 
     def waiting(self) -> None:
         super().waiting()
-        if time.monotonic() >= self._next_update:
-            self._quietly(self._update_progress)
+        if self._sent.done() and time.monotonic() >= self._next_update:
+            self._send(self._update_progress)
 
     def close(self, said: str) -> None:
         """said: what became of the run, in a line."""
-        self._quietly(lambda: self._update_progress(said))
-        self._quietly(self._create_table)
+        self._send(lambda: self._update_progress(said))
+        self._send(self._create_table)
+        wait([self._sent], timeout=_CLOSE_SECONDS)
+        self._sender.shutdown(wait=False, cancel_futures=True)
 
     def _create_progress(self) -> None:
-        self._progress = create_progress_artifact(
+        made = create_progress_artifact(
             progress=0.0, key=self._key("progress"), description=f"{self._inputs} inputs"
         )
-        self._next_update = time.monotonic() + _UPDATE_SECONDS
+        assert isinstance(made, UUID)  # a coroutine only inside an event loop
+        self._progress = made
 
     def _update_progress(self, said: str = "") -> None:
-        self._next_update = time.monotonic() + _UPDATE_SECONDS
         if self._progress:
             update_progress_artifact(
                 self._progress,
@@ -111,8 +119,14 @@ class Ledger(PlainProgress):
         path = hashlib.sha256(str(self._output.absolute()).encode()).hexdigest()[:6]
         return f"{words.strip('-')}-{path}-{kind}"
 
-    def _quietly(self, act: Callable[[], None]) -> None:
-        try:
-            act()
-        except Exception as error:
-            get_run_logger().warning("no artifact: %s from the server", type(error).__name__)
+    def _send(self, act: Callable[[], None]) -> None:
+        self._next_update = time.monotonic() + _UPDATE_SECONDS
+        context = copy_context()  # says which flow run it is
+        self._sent = self._sender.submit(context.run, _quietly, act)
+
+
+def _quietly(act: Callable[[], None]) -> None:
+    try:
+        act()
+    except Exception as error:
+        get_run_logger().warning("no artifact: %s from the server", type(error).__name__)

@@ -15,6 +15,8 @@ import os
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ParamSpec
 
@@ -34,6 +36,7 @@ from flows.account import Outcome, Summary
 from flows.faults import passes_by_itself
 from flows.ledger import Ledger
 from flows.run import Job, Run, Submit, compute, log_unexpected
+from flows.scale import Scale, check_scale, without_secrets
 from flows.start import AHEAD, SLOTS, Settings, execute
 from model_onnx.errors import ScanscribeError
 
@@ -89,7 +92,7 @@ def submit_to_prefect(run: Run) -> Submit:
         jobs[job.key] = job
         outcome: Future[Outcome] = Future()
 
-        def hand_over(done: PrefectFuture[Outcome]) -> None:
+        def hand_over(done: PrefectFuture[Any]) -> None:
             jobs.pop(job.key, None)
             _hand_over(done, outcome)
 
@@ -100,7 +103,16 @@ def submit_to_prefect(run: Run) -> Submit:
     return submit
 
 
-def _hand_over(done: PrefectFuture[Outcome], outcome: Future[Outcome]) -> None:
+def _submitter(settings: Settings) -> AbstractContextManager[Callable[[Run], Submit]]:
+    if not settings.scale.spread:
+        return nullcontext(submit_to_prefect)
+    from flows import runners  # with a cluster
+
+    check_scale(settings.scale)
+    return runners.submitter(settings)
+
+
+def _hand_over(done: PrefectFuture[Any], outcome: Future[Outcome]) -> None:
     try:
         result: Any = done.result(raise_on_failure=False)
         if isinstance(result, BaseException):
@@ -131,6 +143,7 @@ def extract(
     retry_failed: ui.RetryFailed = False,
     formats: ui.Formats = [],  # noqa: B006
     max_failures: ui.MaxFailures = ui.MAX_FAILURES,
+    scale: ui.Spread = Scale(),  # noqa: B008
 ) -> State[Any]:
     """Pages and recordings become JSON of a schema, with the place of every value."""
     return _run("extract", **locals())
@@ -146,6 +159,7 @@ def clean(
     retry_failed: ui.RetryFailed = False,
     formats: ui.Formats = [],  # noqa: B006
     max_failures: ui.MaxFailures = ui.MAX_FAILURES,
+    scale: ui.Spread = Scale(),  # noqa: B008
 ) -> State[Any]:
     """Errors of OCR are corrected; numbers and identifiers are protected."""
     return _run("clean", **locals())
@@ -161,6 +175,7 @@ def transcribe(
     retry_failed: ui.RetryFailed = False,
     formats: ui.Formats = [],  # noqa: B006
     max_failures: ui.MaxFailures = ui.MAX_FAILURES,
+    scale: ui.Spread = Scale(),  # noqa: B008
 ) -> State[Any]:
     """Pages and recordings become text, line by line or with times."""
     return _run("transcribe", **locals())
@@ -176,6 +191,7 @@ def repair(
     retry_failed: ui.RetryFailed = False,
     formats: ui.Formats = [],  # noqa: B006
     max_failures: ui.MaxFailures = ui.MAX_FAILURES,
+    scale: ui.Spread = Scale(),  # noqa: B008
 ) -> State[Any]:
     """Dictation becomes punctuated text: spoken commands applied, fillers dropped."""
     return _run("repair", **locals())
@@ -193,6 +209,7 @@ def tag(
     retry_failed: ui.RetryFailed = False,
     formats: ui.Formats = [],  # noqa: B006
     max_failures: ui.MaxFailures = ui.MAX_FAILURES,
+    scale: ui.Spread = Scale(),  # noqa: B008
 ) -> State[Any]:
     """Documents get one or several labels of a set, with probabilities."""
     return _run("tag", **locals())
@@ -212,6 +229,7 @@ def run_folder(
     retry_failed: ui.RetryFailed = False,
     formats: ui.Formats = [],  # noqa: B006
     max_failures: ui.MaxFailures = ui.MAX_FAILURES,
+    scale: ui.Spread = Scale(),  # noqa: B008
 ) -> State[Any]:
     """Any subtask, also one of your own as MODULE:NAME, over a folder."""
     return _run(**locals())
@@ -237,6 +255,7 @@ def flow_of(settings: Settings) -> tuple[Flow[..., State[Any]], dict[str, Any]]:
         "limit": settings.limit,
         "retry_failed": settings.retry_failed,
         "formats": list(settings.formats),
+        "scale": asdict(without_secrets(settings.scale)),
     }
     if settings.schema is None:
         del given["schema"]  # the flow's own default
@@ -283,7 +302,8 @@ def _execute(settings: Settings, ledger: Ledger, max_failures: int | str) -> Sta
     try:
         ui.allowed_failures(max_failures, 0)
         _tag_flow_run(settings.subtask)
-        summary = execute(settings, observer=ledger, submitter=submit_to_prefect)
+        with _submitter(settings) as submitter:
+            summary = execute(settings, observer=ledger, submitter=submitter)
     except ScanscribeError as error:
         return Failed(message=str(error), data=error)
     except Exception as error:

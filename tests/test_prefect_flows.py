@@ -13,6 +13,7 @@ import time
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -48,15 +49,17 @@ def inbox(connected: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def use(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, made: Procedure) -> None:
     def prepare(settings: Settings) -> tuple[Any, Any, Any]:
-        return None, made, walk(settings.input, skip=settings.directory)
+        bundle = SimpleNamespace(sha256="b" * 64)
+        return bundle, made, walk(settings.input, skip=settings.directory)
 
     class Engine(PageModel):
-        def __init__(self, bundle: None) -> None:
+        def __init__(self, bundle: object) -> None:
             super().__init__(tmp_path / "calls")
 
         def close(self) -> None: ...
 
     monkeypatch.setattr("flows.start.prepare", prepare)
+    monkeypatch.setattr("flows.start.noted", lambda settings: {})
     monkeypatch.setattr("flows.start.LazyEngine", Engine)
 
 
