@@ -41,7 +41,7 @@ from flows.reference import page as cli_page
 from flows.store import Store
 from model_onnx import bundle as names
 from model_onnx import errors
-from pipelines import records
+from pipelines import items, records
 from pipelines.guard import Edit
 from pipelines.opening import SUFFIXES
 from pipelines.options import Habits
@@ -259,7 +259,7 @@ def test_the_record_reference_has_every_status_and_word() -> None:
     refusals = set(get_args(Edit.model_fields["refused"].annotation)) - {""}
     assert set(first_cells(page, "Refused edits")) == refusals
     failures = first_cells(page, "Reasons of a failure")  # their checks have the same names
-    assert {*first_cells(page, "Checks"), *failures} >= check_names()
+    assert {*first_cells(page, "Checks"), *failures} >= check_names() | set(items._FLAWS)
 
 
 def called(name: str) -> Iterator[ast.Call]:
@@ -338,5 +338,5 @@ def test_the_list_of_kinds_is_the_code() -> None:
 def test_the_list_of_variables_is_the_code() -> None:
     packages = ("flows", "pipelines", "model_onnx", "export")
     code = "\n".join(path.read_text() for name in packages for path in (ROOT / name).glob("*.py"))
-    read = set(re.findall(r'environ\.get\("([A-Z_]+)"', code))
+    read = set(re.findall(r'(?:environ\.get\(|envvar=)"([A-Z_]+)"', code))
     assert set(first_cells(REFERENCE / "environment.md", "Variables")) == read
