@@ -8,12 +8,12 @@ A picture whose results are missing is left out, and what stood there before sta
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy import BENCHES, Bench, Figure, key_of
+from benchmarks.accuracy import BENCHES, key_of
 from benchmarks.report import RESULTS
 from benchmarks.tables import EXTRAPOLATED, FULL_LAYERS
 from flows.plots import BLUE, GREEN, GREY, ORANGE, draw_svg
@@ -140,21 +140,19 @@ def accuracy(results: Results, *, higher: bool = True) -> str | None:
     return draw_svg(draw, 8.2, 1.6 + 0.3 * len(measures))
 
 
-def _measures(found: Mapping[str, Any], higher: bool) -> Any:
+def _measures(found: Mapping[str, Any], higher: bool) -> Iterator[Measure]:
     for bench in BENCHES:
         for figure in bench.figures:
             key = key_of(bench, figure)
             if figure.higher == higher and found.get(key) is not None:
                 yield Measure(
-                    _label(bench, figure),
-                    *(found[name] for name in (key, f"{key}_low", f"{key}_high")),
-                    found.get(f"{key}_rules"),
-                    figure.must,
+                    label=f"{bench.name}: {figure.label.removeprefix('- ')}",
+                    value=found[key],
+                    low=found[f"{key}_low"],
+                    high=found[f"{key}_high"],
+                    rules=found.get(f"{key}_rules"),
+                    must=figure.must,
                 )
-
-
-def _label(bench: Bench, figure: Figure) -> str:
-    return f"{bench.name}: {figure.label.removeprefix('- ')}"
 
 
 def _prefix(found: Mapping[str, Any]) -> str:

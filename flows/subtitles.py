@@ -133,7 +133,8 @@ def _lines(text: str) -> list[str]:
         return [text]
     cuts = ((" ".join(words[:at]), " ".join(words[at:])) for at in range(1, len(words)))
     fitting = [cut for cut in cuts if max(map(_width, cut)) <= LINE]
-    return list(min(fitting, key=lambda cut: abs(_width(cut[0]) - _width(cut[1]))))
+    upper, lower = min(fitting, key=lambda cut: abs(_width(cut[0]) - _width(cut[1])))
+    return [upper, lower]
 
 
 def _wrap(words: Iterable[str]) -> list[str]:
