@@ -96,6 +96,20 @@ GROUPS = (
             Line("- time in writing", "stage_write_share", "%"),
         ),
     ),
+    Group(
+        "Every night, with Prefect",
+        "operate",
+        (
+            Line("documents of one line", "documents"),
+            Line("- `flows run`: documents/s", "plain_documents_per_second", "/s"),
+            Line("- as a flow: documents/s", "prefect_documents_per_second", "/s"),
+            Line("- Prefect for each document", "overhead_ms_per_document", "ms"),
+            Line("first record after the due time, warm model", "warm_first_record_seconds", "s"),
+            Line("first record after the due time, cold", "cold_first_record_seconds", "s"),
+            Line("two runs, 1 worker: documents/s", "documents_per_second_1_workers", "/s"),
+            Line("two runs, 2 workers: documents/s", "documents_per_second_2_workers", "/s"),
+        ),
+    ),
 )
 
 
@@ -155,7 +169,7 @@ def _shown(value: float | None, unit: Unit) -> str:
             return f"{value:.2f}"
         case "":
             return f"{value:,}"
-    return f"{value:,.0f} {unit}"
+    return f"{value:,.{1 if value < 10 else 0}f} {unit}"
 
 
 def read_results() -> dict[str, Mapping[str, Any]]:
