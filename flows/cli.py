@@ -90,13 +90,30 @@ def run(
     max_failures: Annotated[
         str, typer.Option(help="With Prefect: the flow fails when more failed, such as 3 or 5%.")
     ] = "50%",
+    store: Annotated[
+        str | None,
+        typer.Option(
+            envvar="SCANSCRIBE_STORE",
+            help="postgresql://USER@HOST/DATABASE: several processes share the run; password from "
+            "PGPASSWORD or ~/.pgpass. [default: run.sqlite in the output]",
+        ),
+    ] = None,
+    runner: Annotated[
+        str, typer.Option(help="Who computes: threads, dask or ray; the two need --store.")
+    ] = "threads",
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes of dask or ray: started here, or at --address.")
+    ] = 1,
+    address: Annotated[str | None, typer.Option(help="Of a Dask or Ray cluster that runs.")] = None,
 ) -> None:
     """Turn a folder into a dataset: records.jsonl and manifest.jsonl in the output directory.
 
     What is finished is never computed again; a run that was stopped goes on where it was.
     """
+    from flows.scale import Scale, without_secrets
     from flows.start import Settings
 
+    scale: Any = Scale(store, runner, workers, address)  # type: ignore[arg-type]  # checked later
     settings = Settings(
         subtask=subtask,
         input=input,
@@ -109,13 +126,14 @@ def run(
         limit=limit,
         retry_failed=retry_failed,
         formats=tuple(format or ()),
+        scale=without_secrets(scale),
     )
     if dry_run:
         from flows.preview import print_plan
 
         print_plan(settings)
         return
-    if _wants_prefect(prefect):
+    if _wants_prefect(prefect or scale.spread):
         summary = _run_with_prefect(settings, max_failures)
     else:
         summary = _run_here(settings)

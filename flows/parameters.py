@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from flows.scale import Scale
 from model_onnx.errors import ConfigError
 
 
@@ -58,6 +59,15 @@ MaxFailures = Annotated[
     ),
 ]
 MAX_FAILURES = "50%"
+Spread = Annotated[
+    Scale,
+    _shown(
+        "Scale",
+        "One process and run.sqlite, unless said otherwise. store: postgresql://USER@HOST/DATABASE "
+        "without its password, which PGPASSWORD or ~/.pgpass has on every machine; runner: "
+        "threads, dask or ray; workers: their processes; address: of a cluster that runs.",
+    ),
+]
 
 
 def allowed_failures(max_failures: int | str, tried: int) -> float:

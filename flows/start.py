@@ -15,7 +15,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +27,7 @@ from flows.metrics import RunMetrics, metrics_port
 from flows.model_place import Place
 from flows.procedure import bind, output_schema
 from flows.run import Procedure, Run, Submit, run_folder
+from flows.scale import Scale, check_scale
 from flows.signals import stoppable
 from flows.store import Store
 from model_onnx.bundle import Bundle
@@ -58,6 +59,7 @@ class Settings:
     limit: int | None = None
     retry_failed: bool = False
     formats: tuple[str, ...] = ()
+    scale: Scale = field(default_factory=Scale)
 
     @cached_property
     def directory(self) -> Path:
@@ -123,7 +125,13 @@ def prepare(settings: Settings) -> tuple[Bundle, Procedure, list[Entry]]:
     server_mode()
     for name in settings.formats:
         check_format(name, settings.subtask)
+    check_scale(settings.scale)
     entries = walk(settings.input, skip=settings.directory)
+    return *bound(settings), entries
+
+
+def bound(settings: Settings) -> tuple[Bundle, Procedure]:
+    """The model and the subtask. Raises ModelError, UsageError, ConfigError."""
     bundle = Bundle.open(settings.model or POCKET)
     procedure = bind(
         settings.subtask,
@@ -134,11 +142,11 @@ def prepare(settings: Settings) -> tuple[Bundle, Procedure, list[Entry]]:
         soft_tokens=settings.soft_tokens,
         parsers=AHEAD,
     )
-    return bundle, procedure, entries
+    return bundle, procedure
 
 
 def noted(settings: Settings) -> dict[str, str]:
-    """What looking at a run later needs: where its files are, and the schema as it was asked for."""
+    """What looking at a run later needs: where its files are, and the schema as asked for."""
     made = output_schema(
         settings.subtask,
         schema=settings.schema,
@@ -166,14 +174,14 @@ def execute(
         stack.enter_context(metrics_port(port, metrics))
         stack.callback(procedure.abandon)
         engine = stack.enter_context(contextlib.closing(LazyEngine(bundle)))
-        store = stack.enter_context(Store.open(settings.directory))
+        store = stack.enter_context(Store.open(settings.directory, settings.scale.store))
         run = Run(
             store,
             procedure,
             engine,
             retry_failed=settings.retry_failed,
             limit=settings.limit,
-            in_flight=SLOTS + AHEAD,
+            in_flight=(SLOTS + AHEAD) * settings.scale.workers,
         )
         stack.enter_context(stoppable(run))
         submit = submitter(run) if submitter else None

@@ -40,7 +40,7 @@ from flows.embedded import LOCK as LOCK
 from flows.embedded import Embedded
 from flows.run_tables import ABOUT, ANSWERS, FAILURES, INPUTS, database_errors
 from flows.run_tables import Claim as Claim
-from flows.shared import Shared, pointer
+from flows.shared import Shared, parse_store, pointer
 from model_onnx.errors import OutputError
 
 RECORDS, MANIFEST = "records.jsonl", "manifest.jsonl"
@@ -106,6 +106,11 @@ class Store:
         if store := store or pointer(directory):
             return cls(directory, Shared.open(store, directory))
         return cls(directory, Embedded.open(directory))
+
+    @classmethod
+    def join(cls, directory: Path, store: str) -> Self:
+        """Opens a run in PostgreSQL without an output directory on this machine."""
+        return cls(directory, Shared(parse_store(store, directory)))
 
     @classmethod
     def read(cls, directory: Path) -> Self:

@@ -1,0 +1,119 @@
+"""Documents in the worker processes of Dask or Ray, through Prefect's task runners.
+
+A task takes settings and a document's key, path and version, and gives a status: workers read the
+inputs under the same paths, and write to PostgreSQL. A worker that dies takes nothing with it: its
+claims return and the cluster starts its documents again; a document whose workers die again and
+again has failed, reason `crash`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture
+from prefect.task_runners import TaskRunner
+
+from flows.account import Outcome
+from flows.run import Job, Run, Submit
+from flows.scale import Scale
+from flows.start import AHEAD, SLOTS, Settings
+from flows.watch import CRASH, CRASH_MESSAGE
+from flows.worker import compute_here, for_workers
+from model_onnx.errors import RuntimeUnavailableError
+
+_POLL_SECONDS = 1.0
+_DEATHS = ("KilledWorker", "WorkerCrashedError", "OutOfMemoryError", "NodeDiedError")
+
+
+@task(name="document", task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
+def document(settings: Settings, job: Job, name: str) -> Outcome:
+    """Computes one document where the task runner says. name: its path, for people."""
+    return compute_here(settings, job)
+
+
+@contextlib.contextmanager
+def submitter(settings: Settings) -> Iterator[Callable[[Run], Submit]]:
+    """Starts or finds the cluster; to be entered within a flow run."""
+    elsewhere = for_workers(settings)
+    with contextlib.ExitStack() as stack:
+        runner = stack.enter_context(task_runner(settings.scale))
+        # Threads that wait: the futures of both clusters can tell, but each in its own way.
+        threads = stack.enter_context(ThreadPoolExecutor(in_flight(settings.scale)))
+
+        def bind(run: Run) -> Submit:
+            def wait_for(job: Job) -> Outcome:
+                parameters = {"settings": elsewhere, "job": job, "name": job.entry.shown}
+                return _result(run, job, runner.submit(document, parameters))
+
+            def submit(job: Job) -> Future[Outcome]:
+                return threads.submit(copy_context().run, wait_for, job)
+
+            return submit
+
+        yield bind
+
+
+def in_flight(scale: Scale) -> int:
+    """Documents that are given to all workers together."""
+    return (SLOTS + AHEAD) * scale.workers
+
+
+def task_runner(scale: Scale) -> TaskRunner[Any]:
+    """A cluster of its own without an address: `workers` processes on this machine."""
+    return _dask(scale) if scale.runner == "dask" else _ray(scale)
+
+
+def _dask(scale: Scale) -> Any:
+    from prefect_dask.task_runners import DaskTaskRunner
+
+    if scale.address:
+        return DaskTaskRunner(address=scale.address)
+    local = {
+        "n_workers": scale.workers,
+        "threads_per_worker": SLOTS + AHEAD,
+        "memory_limit": 0,  # it would count the mapped weights
+        "dashboard_address": None,
+    }
+    return DaskTaskRunner(cluster_kwargs=local)
+
+
+def _ray(scale: Scale) -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    from prefect_ray.task_runners import RayTaskRunner
+
+    if scale.address:
+        return RayTaskRunner(address=scale.address)
+    local = {
+        "num_cpus": scale.workers,  # one process each
+        "include_dashboard": False,
+        "log_to_driver": False,
+        "object_store_memory": 100 << 20,  # statuses only; Ray would take 30 % of the memory
+    }
+    return RayTaskRunner(init_kwargs=local)
+
+
+def _result(run: Run, job: Job, started: PrefectFuture[Any]) -> Outcome:
+    while not run.requests.stopped:
+        try:
+            result = started.result(timeout=_POLL_SECONDS, raise_on_failure=False)
+        except TimeoutError:
+            continue
+        except Exception as error:
+            if type(error).__name__ not in _DEATHS:
+                raise RuntimeUnavailableError(
+                    f"the cluster was lost ({type(error).__name__}); check its scheduler, then run "
+                    "again: what was finished is kept"
+                ) from error
+            run.store.fail(job.key, CRASH, CRASH_MESSAGE)
+            return Outcome(job.entry.shown, "failed", CRASH)
+        if isinstance(result, BaseException):
+            raise result
+        return result  # type: ignore[no-any-return]
+    return Outcome(job.entry.shown, "pending", "interrupted")
