@@ -245,7 +245,7 @@ def test_a_run_that_is_told_to_stop_is_cancelled_and_goes_on(
     from flows.prefect_flows import run_with_prefect
 
     for number in range(30):
-        (inbox / f"slow{number:02}.txt").write_text("wait")
+        (inbox / f"slow{number:02}.txt").write_text(f"{number} wait")
 
     def stop(entry: Entry, version: Version) -> Any:
         if entry.path.name == "slow05.txt":
@@ -271,7 +271,9 @@ def test_the_parameters_show_well_and_are_checked(tmp_path: Path) -> None:
     assert sorted(FLOWS) == ["clean", "extract", "repair", "tag", "transcribe"]
     for flow in [*FLOWS.values(), run_folder]:
         for name, shown in flow.parameters.properties.items():
-            assert shown["title"] and shown["title"] != name and shown["description"], name
+            group = flow.parameters.definitions.get(shown.get("$ref", "").rpartition("/")[2], {})
+            assert shown.get("title", group.get("title", name)) != name, name
+            assert shown["description"]
         assert flow.description
     assert extract.parameters.required == ["input", "output"]
     assert tag.parameters.required == ["input", "output", "labels"]
