@@ -151,6 +151,8 @@ def compute(run: Run, job: Job, *, again: bool = False) -> Outcome:
     if claim != "mine":
         return of_others(run, job, claim)
     try:
+        if is_guilty(job.key):
+            return _fail(run, job, CRASH, CRASH_MESSAGE)
         with under_way(job.key):
             return _compute(run, job, again)
     finally:
@@ -167,8 +169,6 @@ def of_others(run: Run, job: Job, claim: Claim) -> Outcome:
 
 
 def _compute(run: Run, job: Job, again: bool) -> Outcome:
-    if is_guilty(job.key):
-        return _fail(run, job, CRASH, CRASH_MESSAGE)
     started = time.monotonic()
     engine = JournalEngine(run.engine, run.store, job.key, run.requests)
     try:

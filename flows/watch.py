@@ -123,14 +123,18 @@ def _goes_on(number: int, under_way: set[str]) -> bool:
     """Blames what was under way. False when there is nothing to blame, or no hope."""
     _watch.deaths.update(under_way)
     _watch.barren += 1
-    name = signal.Signals(number).name
-    said = f"flows: the process was ended by {name} while {len(under_way)} documents were under way"
-    if under_way and _watch.barren < _HOPELESS:
-        print(f"{said}; going on, with these one at a time", file=sys.stderr, flush=True)
-        return True
-    advice = "give the machine more memory or take a smaller model, then run again"
-    print(f"{said}; {advice}: what is finished is kept", file=sys.stderr, flush=True)
-    return False
+    name, count = signal.Signals(number).name, len(under_way)
+    documents = "1 document" if count == 1 else f"{count} documents"
+    said = f"flows: the process was ended by {name} with {documents} under way"
+    goes_on = count > 0 and _watch.barren < _HOPELESS
+    then = (
+        "going on, one at a time with what was under way"
+        if goes_on
+        else "give the machine more memory or take a smaller model, then run again: what is "
+        "finished is kept"
+    )
+    print(f"{said}; {then}", file=sys.stderr, flush=True)
+    return goes_on
 
 
 @contextmanager

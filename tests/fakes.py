@@ -7,6 +7,7 @@ answered with one of the options, everything else with the function's text.
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from model_onnx.constrain import Choices
-from model_onnx.prompt import Prompt, Turn
+from model_onnx.prompt import Image, Prompt, Turn
 from model_onnx.sequence import Request, Result
 
 
@@ -51,7 +52,7 @@ class Asked:
 
 
 class FakeRenderer:
-    """One token a character; an image or sound is 10 tokens."""
+    """One token a character; an image or sound is 10 tokens. Other parts give other ids."""
 
     def __init__(self) -> None:
         self.prompts: dict[int, Asked] = {}
@@ -61,8 +62,11 @@ class FakeRenderer:
 
     def render(self, turns: Sequence[Turn], **_: object) -> Prompt:
         asked = Asked(turns)
-        length = len(asked.instruction) + len(asked.text) + 10 * len(asked.media) + 20
-        prompt = Prompt(np.zeros(length, np.int64), (), 0)
+        ids = [*map(ord, asked.instruction + asked.text), *[0] * 20]
+        for part in asked.media:
+            pixels_or_samples = part.pixels if isinstance(part, Image) else part.samples
+            ids += [zlib.crc32(np.ascontiguousarray(pixels_or_samples).tobytes())] * 10
+        prompt = Prompt(np.array(ids, np.int64), (), 0)
         self.prompts[id(prompt)] = asked
         self._keep = getattr(self, "_keep", [])
         self._keep.append(prompt)  # ids stay unique

@@ -10,6 +10,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import PIL.Image
+import PIL.ImageDraw
+import PIL.ImageFont
 import pytest
 
 from flows.journal import (
@@ -26,7 +29,15 @@ from model_onnx.errors import OutputError, RequestError
 from model_onnx.prompt import MediaSpan, Prompt
 from model_onnx.sample import Sampling
 from model_onnx.sequence import Request, Result
+from pipelines.clips import Clip
+from pipelines.extract import subtask as extract_subtask
+from pipelines.items import Item
+from pipelines.options import Options
+from pipelines.pages import Page
+from pipelines.records import Source, Word
+from pipelines.subtask import run
 from tests.fake_run import answer
+from tests.fakes import Asked, FakeEngine
 
 
 class ManualModel:
@@ -173,3 +184,57 @@ def test_a_subtask_that_gives_up_cancels_the_engines_work(store: Store) -> None:
     model = ManualModel()
     future = JournalEngine(model, store, "key", Requests()).submit(request())
     assert future.cancel() and model.asked[0].cancelled()
+
+
+def item_of(kind: str) -> Item:
+    """Three parts that are asked for one by one: windows of pages, strips of a page, clips."""
+    source = Source(path="a", sha256="0" * 64, kind="document")
+    if kind == "windows":
+        texts = ("one " * 20, "two " * 21, "three " * 22)
+        pages = [
+            Page(n, None, tuple(Word(text=w, page=n) for w in text.split()), text, "layer")
+            for n, text in enumerate(texts, 1)
+        ]
+        return Item(source, pages=tuple(pages))
+    if kind == "strips":
+        sheet = PIL.Image.new("L", (480, 300), 255)
+        lines = "TOTAL 12.50\n\nTHANK YOU\n\nCASH 20.00 BACK"
+        PIL.ImageDraw.Draw(sheet).text((30, 30), lines, 0, PIL.ImageFont.load_default(30))
+        return Item(source, pages=(Page(1, np.asarray(sheet), (), "", "none"),))
+    noise = np.random.default_rng(0).standard_normal((3, 16_000)).astype(np.float32)
+    clips = (Clip(samples, (float(n), n + 1.0)) for n, samples in enumerate(noise))
+    return Item(source, clips=tuple(clips))
+
+
+@pytest.mark.parametrize("kind", ["windows", "strips", "clips"])
+def test_an_extraction_that_was_killed_asks_only_for_what_is_missing(
+    store: Store, kind: str
+) -> None:
+    """Whatever the parts: what was answered before the process died is not asked for again."""
+    schema = {"type": "object", "properties": {"name": {"type": ["string", "null"]}}}
+    options = Options(context_tokens=300, new_tokens=100)
+    item = item_of(kind)
+
+    def respond(asked: Asked) -> str:
+        extracting = asked.instruction.startswith("Extract")
+        return '{"name":null}' if extracting else f"line {len(engine.asked)}"
+
+    engine = FakeEngine(respond)
+    subtask = extract_subtask(schema)
+    whole = run(engine, subtask, item, options=options)
+    assert whole.status == "ok" and len(engine.asked) == 3 + (kind != "windows")
+
+    class Died(BaseException):
+        pass
+
+    def die_at_the_third(asked: Asked) -> str:
+        if len(dying.asked) == 3:
+            raise Died
+        return respond(asked)
+
+    dying, engine = FakeEngine(die_at_the_third), FakeEngine(respond)
+    with pytest.raises(Died):
+        run(JournalEngine(dying, store, "key", Requests()), subtask, item, options=options)
+    again = run(JournalEngine(engine, store, "key", Requests()), subtask, item, options=options)
+    assert len(engine.asked) == 1 + (kind != "windows")
+    assert again.output == whole.output and again.status == "ok"

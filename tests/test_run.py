@@ -317,7 +317,7 @@ def test_a_document_that_ends_the_process_fails_and_the_run_goes_on(
     output, log = tmp_path / "out", tmp_path / "calls"
     process = start(inbox, output, log, 0.02)
     out, err = process.communicate(timeout=120)
-    assert process.returncode == 3 and "ended by SIGKILL while" in err and "SIGSEGV" in err
+    assert process.returncode == 3 and "ended by SIGKILL with" in err and "SIGSEGV" in err
     assert "+ 2 failed + 0 unsupported" in out
     good = dict.fromkeys(("b.txt", "c.txt", "d.txt", "f.txt"), "ok")
     assert manifest(output) == {"a.txt": "crash", "e.txt": "crash", **good}
@@ -346,16 +346,6 @@ def test_a_killed_run_blames_no_document(inbox: Path, tmp_path: Path) -> None:
         assert err == ""
     with Store.open(output) as store:
         assert store.counts() == {("pending", False): 1}
-
-
-def test_where_every_document_ends_the_process_the_run_gives_up(
-    inbox: Path, tmp_path: Path
-) -> None:
-    write(inbox, **{f"d{number}": f"{number} die" for number in range(8)})
-    process = start(inbox, tmp_path / "out", tmp_path / "calls", 0.0)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 128 + signal.SIGKILL and "give the machine more memory" in err
-    assert len(calls(tmp_path / "calls")) < 12
 
 
 def finished_pages(output: Path, inbox: Path) -> set[str]:
