@@ -15,27 +15,51 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any
 
-from prefect import task
+from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
 from prefect.futures import PrefectFuture
+from prefect.runtime import task_run
+from prefect.states import Failed
 from prefect.task_runners import TaskRunner
 
 from flows.account import Outcome
+from flows.faults import passes_by_itself
 from flows.run import Job, Run, Submit
 from flows.scale import Scale
 from flows.start import AHEAD, SLOTS, Settings
 from flows.watch import CRASH, CRASH_MESSAGE
 from flows.worker import compute_here, for_workers
-from model_onnx.errors import RuntimeUnavailableError
+from model_onnx.errors import OutputError, RuntimeUnavailableError
+
+RETRY_SECONDS = [1.0, 5.0]
 
 _POLL_SECONDS = 1.0
 _DEATHS = ("KilledWorker", "WorkerCrashedError", "OutOfMemoryError", "NodeDiedError")
 
 
-@task(name="document", task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
-def document(settings: Settings, job: Job, name: str) -> Outcome:
+def _may_pass(_: Task[Any, Any], __: TaskRun, state: State[Any]) -> bool:
+    error = state.result(raise_on_failure=False)
+    if isinstance(error, OutputError):  # a worker's output is the database, which may come back
+        return True
+    return isinstance(error, BaseException) and passes_by_itself(error)
+
+
+@task(
+    name="document",
+    task_run_name="{name}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=len(RETRY_SECONDS),
+    retry_delay_seconds=RETRY_SECONDS,
+    retry_condition_fn=_may_pass,
+)
+def document(settings: Settings, job: Job, name: str) -> Outcome | State[Outcome]:
     """Computes one document where the task runner says. name: its path, for people."""
-    return compute_here(settings, job)
+    outcome = compute_here(settings, job, again=task_run.run_count <= len(RETRY_SECONDS))
+    if outcome.status == "failed":
+        return Failed(message=outcome.reason, data=outcome)
+    return outcome
 
 
 @contextlib.contextmanager

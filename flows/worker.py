@@ -35,11 +35,11 @@ def for_workers(settings: Settings) -> Settings:
     )
 
 
-def compute_here(settings: Settings, job: Job) -> Outcome:
+def compute_here(settings: Settings, job: Job, *, again: bool = False) -> Outcome:
     """settings: as `for_workers` gives them. Raises what `compute` raises."""
     run = _run_of(settings)
     try:
-        return compute(run, job)
+        return compute(run, job, again=again)
     except OutputError:  # a lost connection stays lost; the next document opens another
         with _LOCK:
             if _RUNS.get(settings) is run:
