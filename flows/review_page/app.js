@@ -39,7 +39,7 @@ function sideParts(entry, links, refresh) {
     entry.status === "failed" ? failure(entry) : null,
     lines ? textView(entry, refresh) : null,
     entry.edit === "label" ? labelList(entry) : null,
-    lines && entry.fields.length > 1 ? partsView(entry, links) : fieldList(entry, links, refresh),
+    lines ? partsView(entry, links) : fieldList(entry, links, refresh),
     entry.edits ? editList(entry.edits) : null,
     checkList(entry),
     about(entry),
@@ -48,6 +48,7 @@ function sideParts(entry, links, refresh) {
 
 /** Lines, pages or cues of a text: how sure and where, folded away. */
 function partsView(entry, links) {
+  if (entry.fields.length < 2) return null; // the text itself says it
   return h(
     "details",
     { class: "parts", open: entry.subtask === "transcribe" && entry.fields.length <= 80 },

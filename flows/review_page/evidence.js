@@ -118,9 +118,10 @@ function makeLinks() {
       row?.querySelector("button")?.focus({ preventScroll: true });
     },
     show(path) {
-      const place = of(path).find((element) => element.matches(".box, mark"));
+      const place = of(path).find((element) => element.matches(".box, mark, .cue-row"));
       place?.scrollIntoView({ block: "center", inline: "nearest" });
       place?.focus({ preventScroll: true });
+      place?.querySelector(".cue")?.click(); // a place in time is heard
     },
   };
 }

@@ -142,7 +142,7 @@ function checkList(entry) {
   return h(
     "details",
     { class: "checks", open: failed > 0 },
-    h("summary", {}, failed ? `${failed} of ${ordered.length} checks failed` : `All ${ordered.length} checks passed`),
+    h("summary", {}, failed ? `${failed} of ${ordered.length} checks failed` : `Checks passed: ${ordered.length}`),
     h(
       "ul",
       {},

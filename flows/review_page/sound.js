@@ -75,7 +75,7 @@ function cueMark(cue, sound, player) {
 function cueRow(cue, player) {
   return h(
     "li",
-    {},
+    { class: "cue-row" },
     h(
       "button",
       { type: "button", class: "cue", onclick: () => play(player, cue) },

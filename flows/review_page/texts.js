@@ -90,6 +90,7 @@ function textView(entry, refresh) {
       editButton("text", (row) => editText(row, entry, text, refresh)),
     ),
     h("div", { class: "words", dir: "auto", lang: "" }, text || "(no text)"),
+    entry.sure === null ? null : h("div", { class: "facts" }, sureness(entry.sure, "least sure")),
   );
 }
 
