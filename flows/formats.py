@@ -7,7 +7,6 @@ path with the format's ending added, in a directory of the format's name: `srt/s
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,11 @@ from typing import Any
 from flows.columns import load_pyarrow, write_csv, write_parquet
 from flows.files import replacing, write_lines
 from flows.markdown import markdown
-from flows.store import RECORDS, Row, Store
+from flows.naming import file_name
+from flows.searchable import write_searchable
+from flows.store import RECORDS, Store
 from flows.subtitles import srt, vtt
-from flows.views import dataset, record_id, to_line
+from flows.views import dataset, to_line
 from model_onnx.errors import UsageError
 
 FORMATS = ("jsonl", "csv", "parquet", "markdown", "pdf", "txt", "srt", "vtt")
@@ -51,8 +52,6 @@ def write_format(name: str, store: Store, directory: Path, source: Path | None =
         case "parquet":
             return write_parquet(store, directory / "records.parquet")
         case "pdf":
-            from flows.searchable import write_searchable
-
             return write_searchable(store, directory / name, source)
     return write_texts(name, store, directory / name)
 
@@ -67,14 +66,6 @@ def write_texts(name: str, store: Store, directory: Path) -> int:
                 file.write(text.encode("utf-8"))
             count += 1
     return count
-
-
-def file_name(row: Row, ending: str) -> str:
-    """The input's path and `.srt`; the record's id where that is too long for a file system."""
-    path = Path(os.fsdecode(row.raw))
-    if len(os.fsencode(path.name)) + len(ending) > 250:
-        path = path.with_name(record_id(row))
-    return f"{path}.{ending}"
 
 
 def _txt(output: Mapping[str, Any]) -> str | None:

@@ -22,7 +22,7 @@ from typing import Any
 
 from flows.discover import check_same, read_version
 from flows.files import replacing
-from flows.formats import file_name
+from flows.naming import file_name
 from flows.store import Row, Store
 from flows.views import dataset
 from model_onnx.errors import InputError, OutputError, RuntimeUnavailableError, UsageError
