@@ -87,6 +87,10 @@ def run(
     prefect: Annotated[
         bool, typer.Option("--prefect", help="As a Prefect flow, also without a server.")
     ] = False,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Prometheus meanwhile, on the loopback interface."),
+    ] = None,
     max_failures: Annotated[
         str, typer.Option(help="With Prefect: the flow fails when more failed, such as 3 or 5%.")
     ] = "50%",
@@ -134,9 +138,11 @@ def run(
         print_plan(settings)
         return
     if _wants_prefect(prefect or scale.spread):
+        if metrics_port:
+            raise UsageError("--metrics-port is for a run without Prefect; leave it out")
         summary = _run_with_prefect(settings, max_failures)
     else:
-        summary = _run_here(settings)
+        summary = _run_here(settings, metrics_port)
     print(f"{settings.directory / 'records.jsonl'}\n{summary}")
     if summary.inputs and summary.inputs == summary.unchanged:
         print("nothing to do: every input has its record already")
@@ -151,12 +157,12 @@ def _wants_prefect(asked: bool) -> bool:
     return asked or configured_server() is not None
 
 
-def _run_here(settings: Any) -> Any:
+def _run_here(settings: Any, metrics_port: int | None) -> Any:
     from flows.progress import show_progress
     from flows.start import execute
 
     with show_progress() as observer:
-        return execute(settings, observer=observer)
+        return execute(settings, observer=observer, port=metrics_port)
 
 
 def _run_with_prefect(settings: Any, max_failures: str) -> Any:
