@@ -125,7 +125,7 @@ class ModelServer:
 
     @property
     def status(self) -> Status:
-        load, bundle = self._engine.load, self._engine.bundle
+        load, bundle, now = self._engine.load, self._engine.bundle, memory()
         return Status(
             protocol=PROTOCOL,
             stopping=self._server.should_exit,
@@ -142,8 +142,8 @@ class ModelServer:
             mean_batch=round(load.fed / max(load.steps, 1), 2),
             tokens_per_second=round(self.metrics.tokens_per_second(), 2),
             requests=dict(self.metrics.outcomes),
-            memory=memory(),
-            peak_memory=peak_memory(),
+            memory=now,
+            peak_memory=max(peak_memory(), now),
         )
 
     def collect(self) -> Any:

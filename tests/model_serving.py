@@ -35,7 +35,7 @@ class GatedDecoder(FakeDecoder):
         self.gate.set()
 
     def forward(self, cache: KVCache, start: int, embeds: Array, blocks: Array) -> Array:
-        assert self.gate.wait(30), "the test left the gate closed"
+        assert self.gate.wait(120), "the test left the gate closed"
         return super().forward(cache, start, embeds, blocks)
 
 
