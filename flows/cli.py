@@ -99,7 +99,8 @@ def run(
         typer.Option(
             envvar="SCANSCRIBE_STORE",
             help="postgresql://USER@HOST/DATABASE: several processes share the run; password from "
-            "PGPASSWORD or ~/.pgpass. [default: run.sqlite in the output]",
+            "PGPASSWORD or ~/.pgpass.",
+            show_default="run.sqlite in the output",
         ),
     ] = None,
     runner: Annotated[

@@ -272,7 +272,7 @@ def called(name: str) -> Iterator[ast.Call]:
 
 def keyword(call: ast.Call, name: str) -> str | None:
     value = next((word.value for word in call.keywords if word.arg == name), None)
-    return value.value if isinstance(value, ast.Constant) else None
+    return str(value.value) if isinstance(value, ast.Constant) else None
 
 
 def check_names() -> set[str]:
