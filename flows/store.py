@@ -119,6 +119,11 @@ class Store:
             return cls(directory, Shared.read(store, directory))
         return cls(directory, Embedded.read(directory))
 
+    @property
+    def lost(self) -> bool:
+        """Whether its connection broke: it stays so, as its claims went with it."""
+        return self._database.connection.invalidated
+
     def __enter__(self) -> Self:
         return self
 
@@ -275,7 +280,7 @@ class Store:
     def _transaction(self) -> Iterator[Connection]:
         database = self._database
         with self._mutex, database_errors(database):
-            if database.connection.invalidated:  # a new one would not hold the claims
+            if self.lost:
                 raise OutputError(f"the connection to {database.place} was lost; run again")
             with database.connection.begin():
                 yield database.connection

@@ -13,12 +13,11 @@ from functools import cache
 from pathlib import Path
 
 from flows.account import Outcome
-from flows.run import Job, Run, compute
+from flows.run import Job, Procedure, Run, compute
 from flows.scale import with_run
 from flows.start import LazyEngine, Settings, bound
 from flows.store import Store
 from model_onnx.bundle import Bundle
-from model_onnx.errors import OutputError
 
 _RUNS: dict[Settings, Run] = {}
 _LOCK = threading.Lock()
@@ -37,24 +36,24 @@ def for_workers(settings: Settings) -> Settings:
 
 def compute_here(settings: Settings, job: Job, *, again: bool = False) -> Outcome:
     """settings: as `for_workers` gives them. Raises what `compute` raises."""
-    run = _run_of(settings)
-    try:
-        return compute(run, job, again=again)
-    except OutputError:  # a lost connection stays lost; the next document opens another
-        with _LOCK:
-            if _RUNS.get(settings) is run:
-                del _RUNS[settings]
-        raise
+    return compute(_run_of(settings), job, again=again)
 
 
 def _run_of(settings: Settings) -> Run:
     with _LOCK:
-        if settings not in _RUNS:
+        run = _RUNS.get(settings)
+        if run is None or run.store.lost:
+            procedure, engine = _kept(settings)
             assert settings.scale.store
-            bundle, procedure = bound(settings)
             store = Store.join(settings.directory, settings.scale.store)
-            _RUNS[settings] = Run(store, procedure, _engine_of(bundle.directory))
-        return _RUNS[settings]
+            run = _RUNS[settings] = Run(store, procedure, engine)
+        return run
+
+
+@cache
+def _kept(settings: Settings) -> tuple[Procedure, LazyEngine]:
+    bundle, procedure = bound(settings)
+    return procedure, _engine_of(bundle.directory)
 
 
 @cache

@@ -63,7 +63,10 @@ def test_a_process_opens_a_run_once_and_again_after_a_lost_connection(
     assert worker.compute_here(settings, jobs[2]).status in ("ok", "review")
     (opened,) = worker._RUNS.values()
     assert opened is not run and opened.engine is run.engine  # the model stays warm
+    assert opened.procedure is run.procedure  # and so do its parsers
+    opened.procedure.abandon()
     opened.engine.close()  # type: ignore[attr-defined]
     opened.store.close()
+    worker._kept.cache_clear()
     worker._engine_of.cache_clear()
     assert not (tmp_path / "out").exists()  # a worker needs no output directory
