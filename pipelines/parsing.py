@@ -68,7 +68,8 @@ class Parser:
         match source.kind:
             case "document":
                 info = self.open_document(path)
-                item = Item(replace_pages(source, info.pages), pages=tuple(self.pages(path, info)))
+                pages = tuple(self.pages(path, info))
+                item = Item(_with_pages(source, info.pages, pages), pages=pages)
             case "recording":
                 item = Item(source, clips=tuple(self.clips(path)))
             case "text":
@@ -134,8 +135,10 @@ class Parser:
         return self._pool.run(name, os.path.abspath(path), seconds=seconds, **options)
 
 
-def replace_pages(source: Source, pages: int) -> Source:
-    return source.model_copy(update={"pages": pages})
+def _with_pages(source: Source, count: int, pages: tuple[Page, ...]) -> Source:
+    turns = {page.number: page.turned for page in pages}
+    turned = tuple(turns.get(number, 0) for number in range(1, count + 1))
+    return source.model_copy(update={"pages": count, "turned": turned if any(turned) else None})
 
 
 class _Kept:

@@ -21,13 +21,15 @@ class _Frozen(BaseModel):
 
 
 class Source(_Frozen):
-    """The file that a record came from. pages: 1-based; span: seconds."""
+    """The file that a record came from. pages: how many; span: seconds; turned: clockwise degrees
+    by which each page lies upright, beyond what the file says; None when no page is turned."""
 
     path: str
     sha256: str
     kind: Literal["document", "recording", "text"]
     pages: int | None = None
     span: Span | None = None
+    turned: tuple[int, ...] | None = None
 
 
 class Word(_Frozen):

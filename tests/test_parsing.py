@@ -29,7 +29,12 @@ def test_a_document(parser: Parser, tmp_path: Path) -> None:
     item = parser.read(pdf(tmp_path / "a.pdf", "one", "two"), source("document"))
     assert [page.text for page in item.pages] == ["one", "two"]
     assert [word.page for page in item.pages for word in page.words] == [1, 2]
-    assert item.source.pages == 2 and item.parse_seconds > 0
+    assert item.source.pages == 2 and item.parse_seconds > 0 and item.source.turned is None
+
+
+def test_the_source_says_how_its_pages_were_turned(parser: Parser, tmp_path: Path) -> None:
+    item = parser.read(pdf(tmp_path / "a.pdf", "first second", turned=90), source("document"))
+    assert item.source.turned == (90,)
 
 
 def test_a_recording(parser: Parser, tmp_path: Path) -> None:
