@@ -28,7 +28,8 @@ from flows.account import Outcome
 from flows.progress import PlainProgress
 
 _UPDATE_SECONDS = 5.0
-_CLOSE_SECONDS = 15.0
+_CLOSE_SECONDS = 60.0
+_STOP_SECONDS = 5.0  # Prefect kills a run that it cancelled after 30 s
 _ROWS = 1000  # of the table; the manifest has all
 
 
@@ -74,11 +75,11 @@ class Ledger(PlainProgress):
         if self._sent.done() and time.monotonic() >= self._next_update:
             self._send(self._update_progress)
 
-    def close(self, said: str) -> None:
-        """said: what became of the run, in a line."""
+    def close(self, said: str, *, stopped: bool = False) -> None:
+        """said: what became of the run, in a line; stopped: it was told to end."""
         self._send(lambda: self._update_progress(said))
         self._send(self._create_table)
-        wait([self._sent], timeout=_CLOSE_SECONDS)
+        wait([self._sent], timeout=_STOP_SECONDS if stopped else _CLOSE_SECONDS)
         self._sender.shutdown(wait=False, cancel_futures=True)
 
     def _create_progress(self) -> None:

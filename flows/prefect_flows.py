@@ -294,7 +294,7 @@ def _run(
     )
     ledger = Ledger(subtask, settings.directory)
     state = _execute(settings, ledger, max_failures)
-    ledger.close(state.message or "")
+    ledger.close(state.message or "", stopped=state.is_cancelled())
     return state
 
 
