@@ -91,7 +91,8 @@ def in_flight(scale: Scale) -> int:
 
 def task_runner(scale: Scale) -> TaskRunner[Any]:
     """A cluster of its own without an address: `workers` processes on this machine."""
-    return _dask(scale) if scale.runner == "dask" else _ray(scale)
+    chosen: TaskRunner[Any] = _dask(scale) if scale.runner == "dask" else _ray(scale)
+    return chosen
 
 
 def _dask(scale: Scale) -> Any:
