@@ -316,7 +316,7 @@ def test_a_document_that_ends_the_process_fails_and_the_run_goes_on(
     write(inbox, a="one\ndie", b="two\nthree", c="four", d="five", e="six\nfault", f="seven")
     output, log = tmp_path / "out", tmp_path / "calls"
     process = start(inbox, output, log, 0.02)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 3 and "ended by SIGKILL with" in err and "SIGSEGV" in err
     assert "+ 2 failed + 0 unsupported" in out
     good = dict.fromkeys(("b.txt", "c.txt", "d.txt", "f.txt"), "ok")
@@ -327,7 +327,7 @@ def test_a_document_that_ends_the_process_fails_and_the_run_goes_on(
     assert "--retry-failed" in messages["a.txt"]
     before = len(calls(log))
     again = start(inbox, output, log, 0.0)
-    again.communicate(timeout=60)
+    again.communicate(timeout=600)
     assert again.returncode == 3
     assert len(calls(log)) == before  # nothing is tried again by itself
     write(inbox, a="one\nfine", e="six")
@@ -342,7 +342,7 @@ def test_a_killed_run_blames_no_document(inbox: Path, tmp_path: Path) -> None:
         process = start(inbox, output, log, 0.0)
         wait_for(lambda number=number: calls(log).count("wait") == number, process)
         process.kill()
-        _, err = process.communicate(timeout=60)  # the child has ended as well
+        _, err = process.communicate(timeout=600)  # the child has ended as well
         assert err == ""
     with Store.open(output) as store:
         assert store.counts() == {("pending", False): 1}
