@@ -147,7 +147,9 @@ def test_a_value_and_its_box_find_each_other(browser: Any, run: Run, page: Path)
     open_record(browser, page, run, "a.png")
     box, row = element(browser, ".box"), element(browser, '[data-path="total"]')
     image = element(browser, ".sheet img")
-    assert abs(box.rect["width"] - 0.4 * image.rect["width"]) < 3
+    edges = 8  # border and padding stand outside of the words
+    assert abs(box.rect["width"] - edges - 0.4 * image.rect["width"]) < 2
+    assert abs(box.rect["x"] + edges / 2 - image.rect["x"] - 0.5 * image.rect["width"]) < 2
     ActionChains(browser).move_to_element(row).perform()
     until(browser, lambda: "marked" in box.get_attribute("class"))
     ActionChains(browser).move_to_element(box).perform()
