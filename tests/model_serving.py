@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -93,16 +95,21 @@ def until(condition: Callable[[], object], seconds: float = 25.0) -> None:
         time.sleep(0.02)
 
 
+@cache
+def renderer_of(directory: Path) -> PromptRenderer:
+    return PromptRenderer(Bundle.open(directory))
+
+
 def text_request(
     bundle: Bundle, text: str, constraint: Constraint = FreeText(), **more: Any
 ) -> Request:
-    prompt = PromptRenderer(bundle).render([Turn("user", (text,))])
+    prompt = renderer_of(bundle.directory).render([Turn("user", (text,))])
     return Request(prompt, constraint, **more)
 
 
 def all_kinds(bundle: Bundle) -> list[Request]:
     """Requests with every constraint, with media, sampled, drafted, with a shared prefix."""
-    renderer = PromptRenderer(bundle)
+    renderer = renderer_of(bundle.directory)
     pixels = np.arange(96 * 48 * 3, dtype=np.uint32).astype(np.uint8).reshape(96, 48, 3)
     sound = np.sin(np.arange(3000, dtype=np.float32) / 7)
     system = Turn("system", ("Write the text of this page, line by line.",))

@@ -156,7 +156,12 @@ def test_a_callback_may_close_the_client(bundle: Bundle) -> None:
         client = ModelClient.open(bundle)
         closed = threading.Event()
         future = client.submit(text_request(bundle, "x", max_new_tokens=3))
-        future.add_done_callback(lambda _: (client.close(), closed.set()))
+
+        def close(_: object) -> None:
+            client.close()
+            closed.set()
+
+        future.add_done_callback(close)
         assert closed.wait(60)
         client.close()
 

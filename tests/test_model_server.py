@@ -20,8 +20,10 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
-from flows import model_server
+from flows import model_client, model_server
+from flows.cli import app
 from flows.model_client import ModelClient
 from flows.model_protocol import Status, encode_request
 from model_onnx.bundle import Bundle
@@ -259,19 +261,25 @@ def run_flows(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_commands(bundle: Bundle) -> None:
-    """serve in the background, status, a signal, stop."""
+    """serve in the background, status, stop."""
+
+    def flows(*arguments: str) -> Any:
+        return CliRunner().invoke(app, ["model", *arguments])
+
     directory = str(bundle.directory)
-    assert run_flows("model", "status").returncode == 5
+    none = flows("status")
+    assert none.exit_code == 5 and "no model server runs" in none.stderr
     try:
-        done = run_flows("model", "serve", "--model", directory, "--background", "--slots", "3")
-        assert done.returncode == 0 and "0 active in 3 slots" in done.stdout, done.stderr
-        shown = run_flows("model", "status", "--json")
-        status = Status.from_json(json.loads(shown.stdout))
+        done = flows("serve", "--model", directory, "--background", "--slots", "3")
+        assert done.exit_code == 0 and "0 active in 3 slots" in done.stdout, done.output
+        status = Status.from_json(json.loads(flows("status", "--json").stdout))
         assert status.slots == 3 and status.directory == directory
     finally:
-        ended = run_flows("model", "stop", "--model", directory)
-    assert ended.returncode == 0 and "ended" in ended.stdout
-    assert run_flows("model", "stop").stderr == "no model server runs\n"
+        ended = flows("stop", "--model", directory)
+    assert ended.exit_code == 0 and "ended" in ended.stdout
+    assert "no model server runs" in flows("stop").stderr
+    for child in model_client._children:
+        child.wait(60)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
