@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
@@ -68,16 +69,13 @@ def submitter(settings: Settings) -> Iterator[Callable[[Run], Submit]]:
     elsewhere = for_workers(settings)
     with contextlib.ExitStack() as stack:
         runner = stack.enter_context(task_runner(settings.scale))
-        # Threads that wait: the futures of both clusters can tell, but each in its own way.
         threads = stack.enter_context(ThreadPoolExecutor(in_flight(settings.scale)))
 
         def bind(run: Run) -> Submit:
-            def wait_for(job: Job) -> Outcome:
-                parameters = {"settings": elsewhere, "job": job, "name": job.entry.shown}
-                return _result(run, job, runner.submit(document, parameters))
-
             def submit(job: Job) -> Future[Outcome]:
-                return threads.submit(copy_context().run, wait_for, job)
+                parameters = {"settings": elsewhere, "job": job, "name": job.entry.shown}
+                started: PrefectFuture[Any] = runner.submit(document, parameters)
+                return threads.submit(copy_context().run, _result, run, job, started)
 
             return submit
 
@@ -125,20 +123,22 @@ def _ray(scale: Scale) -> Any:
 
 
 def _result(run: Run, job: Job, started: PrefectFuture[Any]) -> Outcome:
-    while not run.requests.stopped:
-        try:
-            result = started.result(timeout=_POLL_SECONDS, raise_on_failure=False)
-        except TimeoutError:
-            continue
-        except Exception as error:
-            if type(error).__name__ not in _DEATHS:
-                raise RuntimeUnavailableError(
-                    f"the cluster was lost ({type(error).__name__}); check its scheduler, then run "
-                    "again: what was finished is kept"
-                ) from error
-            run.store.fail(job.key, CRASH, CRASH_MESSAGE)
-            return Outcome(job.entry.shown, "failed", CRASH)
-        if isinstance(result, BaseException):
-            raise result
-        return result  # type: ignore[no-any-return]
-    return Outcome(job.entry.shown, "pending", "interrupted")
+    # Neither cluster can wait for a while and then be asked again without harm.
+    done = threading.Event()
+    started.add_done_callback(lambda _: done.set())
+    while not done.wait(_POLL_SECONDS):
+        if run.requests.stopped:
+            return Outcome(job.entry.shown, "pending", "interrupted")
+    try:
+        result = started.result(raise_on_failure=False)
+    except Exception as error:
+        if type(error).__name__ not in _DEATHS:
+            raise RuntimeUnavailableError(
+                f"the cluster was lost ({type(error).__name__}); check its scheduler, then run "
+                "again: what was finished is kept"
+            ) from error
+        run.store.fail(job.key, CRASH, CRASH_MESSAGE)
+        return Outcome(job.entry.shown, "failed", CRASH)
+    if isinstance(result, BaseException):
+        raise result
+    return result  # type: ignore[no-any-return]
