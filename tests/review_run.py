@@ -150,7 +150,7 @@ def recording(name: str, seconds: float = 3.0) -> Document:
         file.setsampwidth(2)
         file.setframerate(16_000)
         file.writeframes(samples.tobytes())
-    segments = [
+    segments: list[dict[str, Any]] = [
         {"start": 0.0, "end": seconds / 2, "text": "seven three"},
         {"start": seconds / 2, "end": seconds, "text": "nine"},
     ]
