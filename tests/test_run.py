@@ -363,6 +363,7 @@ def finished_pages(output: Path, inbox: Path) -> set[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # it starts 31 processes
 def test_killed_at_random_moments_the_dataset_is_the_same(inbox: Path, tmp_path: Path) -> None:
     """Kills the run again and again; no page is asked for again once its answer was stored."""
     chance = random.Random(20)
