@@ -34,6 +34,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import SQLAlchemyError
 
 from flows.discover import RUN_DATABASE
+from flows.shared import engine_of
 from model_onnx.errors import OutputError, UsageError
 
 Verdict = Literal["accepted", "rejected", "corrected", "open"]  # open: a decision taken back
@@ -128,8 +129,9 @@ class Corrections:
 
     @classmethod
     def of_run(cls, directory: Path) -> Self:
-        """Of a run in a directory. Closes with `close`."""
-        return cls(create_engine(URL.create("sqlite", database=str(directory / RUN_DATABASE))))
+        """Of the run with this output directory, wherever its database is. Ends with `close`."""
+        here = URL.create("sqlite", database=str(directory / RUN_DATABASE))
+        return cls(engine_of(directory) or create_engine(here))
 
     def close(self) -> None:
         self._engine.dispose()

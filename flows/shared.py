@@ -240,6 +240,15 @@ def keep_password(store: str) -> str:
     return without_password(make_url(store.strip()))
 
 
+def engine_of(directory: Path) -> Engine | None:
+    """For tables of others beside a run's, with no part in its claims. None: it is not here."""
+    store = pointer(directory)
+    if store is None:
+        return None
+    url = parse_store(store, directory)
+    return _engine(url, schema_of(str(url.query["run"])), read_only=False)
+
+
 def pointer(directory: Path) -> str | None:
     """Which store a directory's run is in, when that is not its own database."""
     path = directory / RUN_POINTER

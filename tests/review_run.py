@@ -167,11 +167,13 @@ def failed(name: str, reason: str = "encrypted", message: str = "got a password"
     return Document(name, b"%PDF-1.4 nothing", None, "failed", reason, message)
 
 
-def make_run(folder: Path, documents: Sequence[Document], **about: str) -> Run:
+def make_run(
+    folder: Path, documents: Sequence[Document], *, store_url: str | None = None, **about: str
+) -> Run:
     """Writes the inputs and the run's output directory."""
     run = Run(folder / "out", folder / "in")
     facts = {"subtask": "extract", "input": str(run.inputs.resolve()), "asked_schema": "receipt"}
-    with Store.open(run.directory) as store:
+    with Store.open(run.directory, store_url) as store:
         raws = [document.name.encode() for document in documents]
         entries = [Entry(run.inputs / d.name, raw) for d, raw in zip(documents, raws, strict=True)]
         store.begin(entries, {**facts, **about})

@@ -13,9 +13,11 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import StaticPool
 
 from flows.corrections import Correction, Corrections, decision, read_corrections, standing, values
+from flows.shared import keep_password
 from flows.store import RECORDS, Store
 from flows.views import write_views
 from model_onnx.errors import OutputError, UsageError
+from tests.postgres import server
 from tests.review_run import make_run, receipt, text_document
 
 AT = "2026-01-31T12:00:00.000Z"
@@ -131,3 +133,20 @@ def test_corrections_stand_beside_the_output_in_the_exported_records(tmp_path: P
 def test_a_database_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="permissions"):
         Corrections.of_run(tmp_path / "nowhere").save([made()])
+
+
+def test_corrections_lie_where_the_run_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGPASSWORD", "")  # put back afterwards: the next line sets it
+    with server() as url:
+        run = make_run(tmp_path, [receipt("a.png")], store_url=keep_password(url))
+        layer = Corrections.of_run(run.directory)
+        assert layer.all() == {}
+        correction = Correction(run.ids["a.png"], "total", "corrected", "\u00e9\u2028", AT)
+        assert layer.save([correction]) == 1 and layer.save([correction]) == 1
+        assert layer.all() == {correction.record: [correction]}
+        layer.close()
+        with Store.read(run.directory) as store:
+            assert standing(store.engine)[correction.record][0]["value"] == "\u00e9\u2028"
+    assert not (run.directory / "run.sqlite").exists()
