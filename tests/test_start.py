@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import wave
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flows.start import LazyEngine, Settings, execute
+from flows.start import LazyEngine, Settings, execute, open_engine
 from flows.store import MANIFEST, RECORDS
-from model_onnx.errors import BundleError, ConfigError, UsageError
+from model_onnx.bundle import Bundle
+from model_onnx.errors import BundleError, ConfigError, RuntimeUnavailableError, UsageError
+from tests.model_serving import serving
 from tests.tiny import tiny_bundle
 
 
@@ -94,3 +97,37 @@ def test_wrong_requests_leave_no_output(
     with pytest.raises(error):
         execute(request)
     assert not (inbox.parent / "out").exists()
+
+
+@pytest.mark.parametrize(("mode", "served"), [("auto", True), ("never", False)])
+def test_a_run_uses_the_model_server_that_runs(
+    inbox: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch, mode: str, served: bool
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="ss-") as directory:  # a socket's path must be short
+        monkeypatch.setenv("XDG_RUNTIME_DIR", directory)
+        monkeypatch.setenv("SCANSCRIBE_MODEL_SERVER", mode)
+        with serving(Bundle.open(bundle)) as s:
+            summary = execute(settings(inbox, bundle))
+            assert summary.ok + summary.review + summary.failed >= 1
+            assert (s.engine.load.steps + sum(s.server.metrics.outcomes.values()) > 0) is served
+    content = json.loads((inbox.parent / "out" / "summary.json").read_text())
+    assert content["account"]["inputs"] == 4 and set(content["stage_seconds"]) == {
+        "parse",
+        "prefill",
+        "decode",
+        "checks",
+    }
+
+
+def test_a_place_that_is_not_ours_is_no_reason_to_fail(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "nothing"))
+    monkeypatch.setenv("SCANSCRIBE_MODEL_SERVER", "auto")
+    open_engine(Bundle.open(bundle)).close()
+    monkeypatch.setenv("SCANSCRIBE_MODEL_SERVER", "always")
+    with pytest.raises(RuntimeUnavailableError):
+        open_engine(Bundle.open(bundle))
+    monkeypatch.setenv("SCANSCRIBE_MODEL_SERVER", "sometimes")
+    with pytest.raises(UsageError, match="expected auto, always or never"):
+        open_engine(Bundle.open(bundle))
