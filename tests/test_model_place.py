@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from flows import model_place
 from flows.model_place import LOCK_VARIABLE, Place, is_same_user, places, runtime_directory
 from model_onnx.errors import RuntimeUnavailableError
 
@@ -102,5 +101,5 @@ def test_who_is_at_the_other_end(monkeypatch: pytest.MonkeyPatch) -> None:
     with one, other:
         assert is_same_user(one)
         if hasattr(socket, "SO_PEERCRED"):
-            monkeypatch.setattr(model_place.os, "getuid", lambda: os.geteuid() + 1)
+            monkeypatch.setattr("os.getuid", lambda: os.geteuid() + 1)
             assert not is_same_user(one)
