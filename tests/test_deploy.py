@@ -302,7 +302,7 @@ def test_the_yaml_file_makes_the_deployments(connected: Server, tmp_path: Path) 
     file = str(ROOT / "flows" / "prefect.yaml")
     places = {"SCANSCRIBE_INPUT": str(tmp_path), "SCANSCRIBE_OUTPUT": str(tmp_path / "out")}
     for command in (
-        connected.prefect("work-pool", "create", "scanscribe", "--type", "process"),
+        connected.prefect("work-pool", "create", "scanscribe", "--type", "process", "--overwrite"),
         connected.prefect("--no-prompt", "deploy", "--prefect-file", file, "--all"),
     ):
         done = connected.run(command, **places)
