@@ -110,6 +110,11 @@ BENCHES = (
     Bench(
         "generated speech", _generated("speech"), (Figure("WER", "transcribe.wer", 0.05, False),)
     ),
+    Bench(
+        "generated lines, pixels only",
+        _generated("read_line"),
+        (Figure("CER", "transcribe.cer", None, False),),
+    ),
     Bench("generated labels", _generated("tag"), (Figure("right", "tag.accuracy"),)),
     Bench(
         "real receipts, transcript",

@@ -25,11 +25,6 @@ from pipelines.metrics import fold
 FIELDS = ("company", "date", "address", "total")
 UNSEEN_SPEAKER = "yweweler"
 DATA = Path(__file__).parents[1].parent / "shared" / "data"
-RECEIPT: dict[str, Any] = {
-    "title": "receipt",
-    "type": "object",
-    "properties": {name: {"type": ["string", "null"]} for name in FIELDS},
-}
 
 
 def receipt_names(data: Path, *, held_out: bool) -> list[str]:
@@ -55,7 +50,7 @@ def receipt_rows(data: Path, suffix: str, limit: int | None = None) -> list[Row]
     for name in receipt_names(data, held_out=True)[:limit]:
         output = _fields(data, name)
         unseen = [f for f in FIELDS if output[f] and (f, fold(str(output[f]))) not in seen]
-        row = Row(name + suffix, "extract", schema=RECEIPT, output=output, unseen=tuple(unseen))
+        row = Row(name + suffix, "extract", schema="receipt", output=output, unseen=tuple(unseen))
         rows.append(row)
     return rows
 
@@ -132,6 +127,7 @@ GENERATED: dict[str, Name] = {
     "clean": "clean",
     "tag": "tag",
     "speech": "transcribe",
+    "read_line": "transcribe",
 }
 
 
@@ -154,7 +150,7 @@ def generated(
     rows = []
     for seed in range(start, start + limit):
         sample = generate(task, seed, split)
-        kind = "png" if sample.image is not None else "wav" if sample.audio is not None else "txt"
+        kind = "png" if sample.image is not None else "flac" if sample.audio is not None else "txt"
         subtask = GENERATED.get(task, "extract")
         row = generated_row(f"{seed:04}.{kind}", subtask, sample.instruction, sample.answer)
         samples[row.file] = sample
