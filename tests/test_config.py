@@ -137,7 +137,12 @@ def test_a_missing_field_is_named(name: str, field: str) -> None:
         ("text_config", "hidden_size", "64", "hidden_size: got '64', expected int"),
         ("text_config", "num_attention_heads", 0, "heads: got 0, expected int"),
         ("text_config", "num_hidden_layers", 3, "layer_types: got"),
-        ("text_config", "layer_types", ["sliding_attention"] * 4, "got sliding_attention last, expected full"),
+        (
+            "text_config",
+            "layer_types",
+            ["sliding_attention"] * 4,
+            "got sliding_attention last, expected full",
+        ),
         ("vision_config", "num_hidden_layers", 27, "unknown fields"),
         ("vision_config", "model_patch_size", 32, "got 32, expected 48"),
         ("vision_config", "output_proj_dims", 65, "got 65, expected 64"),

@@ -1,0 +1,60 @@
+"""What the embedded model can do stays where it is: small held-out sets through the real engine.
+
+`tests/pocket/` has samples of the held-out split (seeds from 1000, which `benchmarks.accuracy` does
+not use), written by `benchmarks.sets.generated`. The bounds lie below what was measured for the
+committed bundle, by about two standard errors of so few items.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from export.write import export_bundle
+from model_onnx.engine import POCKET, Engine
+from pipelines.evaluate import evaluate
+from pipelines.opening import Opener
+from pipelines.options import Options
+
+SETS = Path(__file__).with_name("pocket")
+CHECKPOINT = Path(__file__).parents[1] / "training" / "pocket"
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    with Engine.open(slots=8) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def files() -> Iterator[Opener]:
+    with Opener(workers=2, tesseract=False) as opened:
+        yield opened
+
+
+def test_the_bundle_is_the_export_of_the_committed_checkpoint(tmp_path: Path) -> None:
+    made = export_bundle(CHECKPOINT, tmp_path / "bundle", recipe="int8")
+    for path in made.directory.iterdir():
+        assert path.read_bytes() == (POCKET / path.name).read_bytes(), path.name
+
+
+BOUNDS = (
+    ("extract_text", "extract.f1.normalised", 0.90),
+    ("repair", "repair.cer", -0.05),
+)
+
+
+@pytest.mark.parametrize(("name", "metric", "bound"), BOUNDS)
+def test_level(engine: Engine, files: Opener, name: str, metric: str, bound: float) -> None:
+    """bound: the least value; of errors, the most, with a minus."""
+    report = evaluate(engine, SETS / name, read=files.open, options=Options(time_limit=None))
+    value = report.metrics[metric].value
+    assert value is not None
+    assert value >= bound if bound >= 0 else value <= -bound, report.table()
+
+
+def test_what_is_not_there_is_not_invented(engine: Engine, files: Opener) -> None:
+    report = evaluate(
+        engine, SETS / "extract_text", read=files.open, options=Options(time_limit=None)
+    )
+    assert report.metrics["extract.hallucinated"].value == 0, "verbatim values stand in the text"
