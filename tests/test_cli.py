@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -35,10 +36,10 @@ def inbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     def prepare(settings: Settings) -> tuple[Any, Any, Any]:
         entries = walk(settings.input, skip=settings.directory)
-        return None, procedure(schema=settings.schema or ""), entries
+        return SimpleNamespace(sha256="0" * 64), procedure(schema=settings.schema or ""), entries
 
     class Engine(PageModel):
-        def __init__(self, bundle: None) -> None:
+        def __init__(self, bundle: object) -> None:
             super().__init__(tmp_path / "calls")
 
         def close(self) -> None: ...
@@ -46,6 +47,7 @@ def inbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for module in ("start", "preview"):
         monkeypatch.setattr(f"flows.{module}.prepare", prepare)
         monkeypatch.setattr(f"flows.{module}.LazyEngine", Engine)
+    monkeypatch.setattr("flows.start.output_schema", lambda *_, **__: "{}")
     return directory
 
 
@@ -118,7 +120,7 @@ def test_a_dry_run_writes_nothing(inbox: Path) -> None:
 
 
 def test_a_server_or_the_option_means_prefect(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def with_prefect(settings: Settings) -> None:
+    def with_prefect(settings: Settings, max_failures: str) -> None:
         raise RuntimeError("with Prefect")
 
     monkeypatch.setattr(cli, "_run_with_prefect", with_prefect)
