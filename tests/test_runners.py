@@ -54,13 +54,14 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     (inbox / "twin.txt").write_bytes((inbox / "d07.txt").read_bytes())
     (inbox / "broken.pdf").write_bytes(b"%PDF-1.7 and nothing more")
     settings = Settings(
-        "tag",
+        "extract",
         inbox,
         output=directory / "plain",
+        schema="receipt",
         model=tiny_bundle(directory / "bundle"),
-        labels=("letter", "receipt"),
     )
-    assert execute(settings).failed == 1
+    summary = execute(settings)
+    assert summary.failed >= 1 and summary.inputs > summary.failed
     return settings
 
 
@@ -72,10 +73,8 @@ def spread(plain: Settings, output: Path, scale: Scale) -> Summary:
     return run_with_prefect(replace(plain, output=output, scale=scale))
 
 
-def same(one: Path, other: Path) -> bool:
-    return all(
-        (one / name).read_bytes() == (other / name).read_bytes() for name in (RECORDS, MANIFEST)
-    )
+def dataset(directory: Path) -> list[str]:
+    return [line for name in (RECORDS, MANIFEST) for line in (directory / name).open()]
 
 
 def opened_runs() -> tuple[int, int]:
@@ -108,7 +107,7 @@ def test_dask_workers_compute_one_run_and_one_is_killed(
     def kill() -> None:
         with Store.join(tmp_path, store) as reader:
             while sum(status == "pending" for status, _ in reader.counts()) and not killed:
-                done = sum(n for (status, _), n in reader.counts().items() if status == "ok")
+                done = sum(n for (status, _), n in reader.counts().items() if status != "pending")
                 if done >= 3:
                     process, _ = next(iter(dask.run(opened_runs).values()))
                     os.kill(process, signal.SIGKILL)
@@ -123,18 +122,18 @@ def test_dask_workers_compute_one_run_and_one_is_killed(
         killer.start()
         summary = spread(plain, tmp_path / "out", scale)
         killer.join()
-    assert killed and summary.pending == 0 and summary.failed == 1
-    assert same(plain.directory, tmp_path / "out")
+    assert killed and summary.pending == 0
+    assert dataset(tmp_path / "out") == dataset(plain.directory)
     again = spread(plain, tmp_path / "out", scale)
-    assert again.unchanged == 31
+    assert again.unchanged + again.failed == 32 and again.failed == summary.failed
     assert "s3cret" not in caplog.text and "s3cret" not in str(scale).replace(store, "")
 
 
 def test_dask_starts_its_own_workers(environment: str, plain: Settings, tmp_path: Path) -> None:
     pytest.importorskip("prefect_dask", reason="needs scanscribe[dask]")
     scale = Scale(f"{environment}&run=own", "dask", workers=2)
-    assert spread(plain, tmp_path / "out", scale).failed == 1
-    assert same(plain.directory, tmp_path / "out")
+    assert spread(plain, tmp_path / "out", scale).pending == 0
+    assert dataset(tmp_path / "out") == dataset(plain.directory)
 
 
 def test_each_worker_opens_a_run_once(
@@ -151,5 +150,5 @@ def test_each_worker_opens_a_run_once(
 )
 def test_ray_computes_the_same_dataset(environment: str, plain: Settings, tmp_path: Path) -> None:
     scale = Scale(f"{environment}&run=ray", "ray", workers=2)
-    assert spread(plain, tmp_path / "out", scale).failed == 1
-    assert same(plain.directory, tmp_path / "out")
+    assert spread(plain, tmp_path / "out", scale).pending == 0
+    assert dataset(tmp_path / "out") == dataset(plain.directory)
