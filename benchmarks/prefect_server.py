@@ -89,7 +89,6 @@ def prefect_server(home: Path) -> Iterator[Server]:
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_UI_ENABLED": "false",
-        "PREFECT_SERVER_CONCURRENCY_INITIAL_DEPLOYMENT_LEASE_DURATION": "30",
         "DO_NOT_TRACK": "1",
         "PYTHONPATH": str(ROOT),
     }
