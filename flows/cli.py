@@ -115,10 +115,11 @@ def run(
 
     What is finished is never computed again; a run that was stopped goes on where it was.
     """
-    from flows.scale import Scale, without_secrets
+    from flows.scale import Scale, check_scale, without_secrets
     from flows.start import Settings
 
-    scale: Any = Scale(store, runner, workers, address)  # type: ignore[arg-type]  # checked later
+    scale: Any = Scale(store, runner, workers, address)  # type: ignore[arg-type]
+    check_scale(scale)
     settings = Settings(
         subtask=subtask,
         input=input,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from flows.server import configured_server
 from flows.shared import keep_password, parse_store, without_password
 from model_onnx.errors import RuntimeUnavailableError, UsageError
 
@@ -51,6 +52,11 @@ def check_scale(scale: Scale) -> None:
         raise RuntimeUnavailableError(
             f"got --runner {scale.runner} without {_PACKAGES[scale.runner]}; install it: "
             f"pip install 'scanscribe[{scale.runner}]'"
+        )
+    if scale.spread and not configured_server():
+        raise UsageError(
+            f"got --runner {scale.runner} without a Prefect server, to which its workers report; "
+            "start one (prefect server start) and say PREFECT_API_URL"
         )
 
 

@@ -38,6 +38,18 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         check_scale(Scale(STORE, "dask"))
 
 
+def test_workers_need_a_server_that_they_can_reach(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    with pytest.raises(UsageError, match="without a Prefect server"):
+        check_scale(Scale(STORE, "ray"))
+    monkeypatch.setenv("PREFECT_API_URL", "http://localhost:4200/api")
+    check_scale(Scale(STORE, "ray", workers=4))
+
+
 def test_a_password_moves_to_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGPASSWORD", "before")
     assert without_secrets(Scale()) == Scale()
