@@ -50,7 +50,9 @@ def test_media_do_not_share_a_batch() -> None:
         assert (batch.patches is None) or (batch.block.sum(1) > 0).all()
 
 
-@pytest.mark.parametrize(("length", "expected"), [(1, 32), (32, 32), (33, 48), (65, 96), (1600, None)])
+@pytest.mark.parametrize(
+    ("length", "expected"), [(1, 32), (32, 32), (33, 48), (65, 96), (1600, None)]
+)
 def test_bucket_edges(length: int, expected: int | None) -> None:
     assert edge(length) == expected
 
