@@ -7,25 +7,25 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 WARM_UP_STEPS = 30
-DECAY_FROM = 0.5
+DECAY_FROM = 0.3
 SHORTEST_FIRST = ((0.0, 288), (0.04, 448), (0.10, 768), (0.20, 1536), (1.0, 1536))
 
 # Shares of the tokens at each of MOMENTS. Copying comes first, since it appears abruptly and the
 # rest builds on it; lines come before pages, which learn little until lines read well.
 MOMENTS = (0.0, 0.10, 0.30, 0.60, 1.0)
 MIX: dict[str, tuple[float, ...]] = {
-    "copy_text": (45, 25, 8, 5, 4),
-    "extract_text": (16, 20, 17, 15, 15),
-    "extract_real": (5, 8, 9, 9, 9),
+    "copy_text": (45, 25, 5, 3, 3),
+    "extract_text": (16, 20, 13, 12, 12),
+    "extract_real": (5, 8, 10, 10, 10),
     "clean": (3, 5, 7, 7, 7),
     "repair": (3, 5, 7, 7, 7),
     "tag": (1, 2, 2, 2, 2),
-    "read_line": (15, 20, 15, 12, 11),
-    "read_real": (4, 8, 9, 9, 9),
+    "read_line": (15, 20, 19, 19, 19),
+    "read_real": (4, 8, 12, 13, 13),
     "read_page": (1, 2, 3, 3, 3),
     "extract_page": (1, 4, 9, 13, 15),
-    "speech": (5, 12, 15, 15, 15),
-    "digits": (1, 3, 5, 5, 5),
+    "speech": (5, 12, 19, 19, 19),
+    "digits": (1, 3, 7, 7, 7),
 }
 OTHER = (2, 3, 4, 4, 4)  # a task without a line of its own
 

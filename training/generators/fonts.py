@@ -16,6 +16,8 @@ FAMILIES = ("DejaVu", "Liberation", "Free", *(f"Noto{family}" for family in NOTO
 # Never drawn in training: one family each of sans, serif, narrow and typewriter.
 HELD_OUT = ("FreeSans", "DejaVuSerif", "LiberationSansNarrow", "LiberationMono")
 TYPEWRITER = ("Mono", "Courier")
+# Faces that documents hardly ever have.
+LEFT_OUT = ("Math", "BoldItalic", "BoldOblique", "ExtraLight", "Display")
 
 
 @cache
@@ -27,7 +29,7 @@ def paths(split: Split, typewriter: bool) -> tuple[Path, ...]:
             for folder in FOLDERS
             for ending in ("*.ttf", "*.otf")
             for path in folder.rglob(ending)
-            if path.name.startswith(FAMILIES) and "Math" not in path.name
+            if path.name.startswith(FAMILIES) and not any(part in path.name for part in LEFT_OUT)
         },
         key=lambda path: path.name,
     )

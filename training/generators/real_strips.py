@@ -40,10 +40,10 @@ def pixels(name: str) -> np.ndarray:
 
 
 def strip(source: Source) -> tuple[list[str], Picture]:
-    """Mostly one line, sometimes up to three below each other."""
+    """One to four lines below each other."""
     receipt = source.pick(real.receipts(source.split))
     found = found_strips(receipt.name, source.split)
-    count = source.pick((1, 1, 1, 1, 2, 3))
+    count = source.pick((1, 2, 2, 3, 4))
     if found and source.chance(0.65):
         start = source.between(0, max(0, len(found) - count))
         strips = list(found[start : start + count])

@@ -140,8 +140,8 @@ def even(size: float) -> int:
 
 
 def choose_pen(source: Source, smallest: int, largest: int, typewriter: float) -> Pen:
-    """A font and size; a third of them narrow, as receipt printers have them, or wide."""
-    stretch = source.pick((0.65, 0.75, 0.85, 1.15)) if source.chance(0.33) else 1.0
+    """A font and size; a quarter of them narrow, as receipt printers have them, or wide."""
+    stretch = source.pick((0.7, 0.8, 0.9, 1.15)) if source.chance(0.25) else 1.0
     size = even(source.between(smallest, largest))
     return Pen(fonts.choose(source, typewriter), size, stretch=stretch)
 
