@@ -18,19 +18,23 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from llguidance import LLMatcher, LLTokenizer
 
+from model_onnx.answer import CHANNEL_CLOSE, CHANNEL_OPEN
 from model_onnx.bundle import TOKENIZER, Bundle
-from model_onnx.errors import ConstraintError
+from model_onnx.errors import BundleError, ConstraintError
 from model_onnx.grammar import json_grammar, literals_grammar, regex_grammar
 from model_onnx.matcher import GrammarMatcher, Matcher, Vocabulary
+from model_onnx.thinking import Channel, ThoughtMatcher
 
 # What an ending tries where the grammar leaves a choice: close what is open, write what says
 # "absent", else the least value.
 _CLOSERS = ("}", "]", ",", "null", '""', "[]", "false", "0", '"', "[")
+_THOUGHT = "thought\n"  # the name of the channel, as the chat template opens it
 
 
 @dataclass(frozen=True)
@@ -92,25 +96,48 @@ class Grammar:
             quote=self.encode('"'),
             closers=tuple(self.encode(text) for text in _CLOSERS),
         )
+        self._controls = {name: token for token, name in special.items()}
 
     def check(self, constraint: Constraint) -> None:
         """Raises ConstraintError that names the keyword which cannot be enforced."""
         if not isinstance(constraint, FreeText):
             self._start(constraint)
 
-    def matcher(self, constraint: Constraint, max_new_tokens: int) -> Matcher:
+    def matcher(
+        self, constraint: Constraint, max_new_tokens: int, *, after_thought: bool = False
+    ) -> Matcher:
         """A fresh answer of at most `max_new_tokens` ids (the end token is not counted).
 
-        Raises ConstraintError when the constraint cannot be enforced or when not even its shortest
-        answer fits the budget."""
+        after_thought: free text does not open a channel again. Raises ConstraintError when the
+        constraint cannot be enforced or when not even its shortest answer fits the budget."""
         if isinstance(constraint, FreeText):
-            return Matcher(self._vocabulary, max_new_tokens)
+            plain = self.channel.plain(self._vocabulary) if after_thought else self._vocabulary
+            return Matcher(plain, max_new_tokens)
         matcher = self._start(constraint)
         is_json = isinstance(constraint, JsonSchema)
         try:
             return GrammarMatcher(self._vocabulary, matcher, max_new_tokens, is_json=is_json)
         except ConstraintError as error:
             raise ConstraintError(f"{_describe(constraint)}: {error}") from error
+
+    @cached_property
+    def channel(self) -> Channel:
+        """Raises BundleError when the tokenizer has no channels."""
+        missing = [name for name in (CHANNEL_OPEN, CHANNEL_CLOSE) if name not in self._controls]
+        if missing:
+            raise BundleError(
+                f"the tokenizer has no {' and no '.join(missing)}, which a thought needs; use the "
+                "tokenizer.json that came with the checkpoint, or no thinking"
+            )
+        return Channel(
+            opening=(self._controls[CHANNEL_OPEN], *self.encode(_THOUGHT)),
+            close=self._controls[CHANNEL_CLOSE],
+            controls=frozenset(self._controls.values()),
+        )
+
+    def thought(self, prompt: Sequence[int], budget: int) -> ThoughtMatcher:
+        """A fresh thought of at most `budget` ids. Raises RequestError, BundleError."""
+        return ThoughtMatcher(self._vocabulary, self.channel, prompt, budget)
 
     def bytes_of(self, token: int) -> bytes:
         """What one token writes; a special token writes its name."""

@@ -23,11 +23,13 @@ def score_choices(
     options: Sequence[Sequence[int]],
     eos: Sequence[int],
     suppressed: Sequence[int],
+    *,
+    slot: int = 0,
 ) -> Array:
     """Probability of each option, float64 [len(options)], sum 1.
 
-    hidden: state [H] of the prompt's last token in slot 0 of `cache`, which has room for the
-    longest option and is left as it was.
+    hidden: state [H] of the last token before the answer in a slot of `cache`, which has room for
+    the longest option and is left as it was.
     """
     first = _log_probabilities(decoder, hidden[None], suppressed)[0]
     scores = np.zeros(len(options))
@@ -35,10 +37,10 @@ def score_choices(
         rows = first[None]
         if len(option) > 1:
             ids = np.array(option[:-1], np.int64)
-            cache.reserve(0, len(ids))
+            cache.reserve(slot, len(ids))
             blocks = np.zeros((1, len(ids)), np.int64)
-            states = decoder.forward(cache, 0, decoder.embed(ids)[None], blocks)
-            cache.rewind(0, len(ids))
+            states = decoder.forward(cache, slot, decoder.embed(ids)[None], blocks)
+            cache.rewind(slot, len(ids))
             rows = np.concatenate([rows, _log_probabilities(decoder, states[0], suppressed)])
         for row, token in zip(rows, option, strict=True):
             scores[index] += np.logaddexp.reduce(row[list(eos)]) if token in eos else row[token]

@@ -3,13 +3,15 @@
 Knows no cache and no thread. A sequence is fed `pending` tokens (the last choice and the tokens
 that the grammar forces after it) and `drafts` (guesses to verify) in one chunk, then absorbs their
 hidden states. Drafts are checked with the very choices that plain decoding makes, so they change
-the number of steps and never the tokens.
+the number of steps and never the tokens. A thought comes before the answer, under a matcher of its
+own, and is no part of it.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -22,6 +24,7 @@ from model_onnx.loops import LoopDetector
 from model_onnx.prompt import Prompt
 from model_onnx.sample import Sampling, choose
 from model_onnx.session import Array
+from model_onnx.thinking import ThoughtMatcher
 
 Finish = Literal["stop", "truncated", "loop", "cancelled"]
 
@@ -41,6 +44,8 @@ class Request:
     max_new_tokens counts forced tokens too. draft: text that the answer mostly copies (guesses are
     taken from it). time_limit: seconds from when the engine begins with it (waiting for a slot does
     not count), after which the text so far is returned, constrained text closed legally.
+    thinking: most tokens of a thought before the answer, with the channel's own; 0: none. Else the
+    prompt must have been rendered with thinking on.
     """
 
     prompt: Prompt
@@ -49,6 +54,7 @@ class Request:
     sampling: Sampling = Sampling()
     draft: str | None = None
     time_limit: float | None = None
+    thinking: int = 0
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,8 @@ class Result:
     logprobs: float32, natural log of each token's probability under the mask; 0 for forced tokens.
     finish: `stop` (complete), `truncated` (budget; constrained text is closed legally), `loop` (a
     repetition was cut), `cancelled` (time limit; closed too). choice_probabilities: for Choices,
-    sums to 1; None after the time limit.
+    sums to 1; None after the time limit. thought: what was thought before; it counts nowhere but in
+    thought_tokens, which include the channel's own.
     """
 
     text: str
@@ -74,6 +81,8 @@ class Result:
     accepted_tokens: int
     prefill_seconds: float
     decode_seconds: float
+    thought: str = ""
+    thought_tokens: int = 0
 
 
 @dataclass
@@ -96,11 +105,18 @@ class Sequence:
 
     def __post_init__(self) -> None:
         request = self.request
-        self.matcher = self.grammar.matcher(request.constraint, request.max_new_tokens)
+        self.thought: ThoughtMatcher | None = None
+        if request.thinking:
+            self.thought = self.grammar.thought(request.prompt.ids.tolist(), request.thinking)
+        self._answer = self.grammar.matcher(
+            request.constraint, request.max_new_tokens, after_thought=bool(request.thinking)
+        )
+        self.matcher = self.thought or self._answer
         self._random = np.random.default_rng(request.sampling.seed)
         source = self.grammar.encode(request.draft or "")
         self._lookup = PromptLookup(source) if source else None
-        self._loop = LoopDetector(source)
+        self._loop_of_answer = LoopDetector(source)
+        self._loop = LoopDetector() if self.thought else self._loop_of_answer
         self.options: list[list[int]] = []
         if isinstance(request.constraint, Choices):
             self.options = self.grammar.choice_token_ids(request.constraint.options)
@@ -121,6 +137,15 @@ class Sequence:
         return limit is not None and begun is not None and time.monotonic() - begun > limit
 
     @property
+    def thinking(self) -> bool:
+        return self.matcher is self.thought
+
+    @property
+    def must_score(self) -> bool:
+        """Whether the options are to be scored behind what is pending."""
+        return bool(self.options) and not self.thinking
+
+    @property
     def needs_head(self) -> bool:
         """Whether the next choice needs the logits of the whole vocabulary."""
         return not self.matcher.forced() and self.matcher.allowed_ids() is None
@@ -134,11 +159,11 @@ class Sequence:
         row, drafts = len(hidden) - 1 - len(self.drafts), deque(self.drafts)
         rows = None if logits is None else {row: logits}
         fresh: list[int] = []  # chosen, not yet in the cache
-        while self.finish is None:
+        while self.finish is None and not (fresh and self.must_score):
             forced = self.matcher.forced()
             if forced:
                 self.matcher.commit(forced)
-                self.counts.forced += len(forced)
+                self.counts.forced += 0 if self.thinking else len(forced)
                 taken = [(token, 0.0) for token in forced]
             elif fresh:
                 break
@@ -175,6 +200,7 @@ class Sequence:
 
     def expire(self) -> None:
         """Ends the answer at its time limit. Options get no choice: none would be the model's."""
+        self.matcher = self._answer
         for token in [] if self.options else self.matcher.close():
             self._record(token, 0.0)
         self.finish = "cancelled"
@@ -194,9 +220,9 @@ class Sequence:
 
     def result(self) -> Result:
         pieces = tuple(self.grammar.bytes_of(token) for token in self.ids)
+        thought = self.thought
         return Result(
-            # A budget can end inside a character; nothing else makes invalid UTF-8.
-            text=b"".join(pieces).decode("utf-8", errors="ignore"),
+            text=_text(pieces),
             ids=tuple(self.ids),
             pieces=pieces,
             logprobs=np.array(self.logprobs, np.float32),
@@ -209,6 +235,8 @@ class Sequence:
             accepted_tokens=self.counts.accepted,
             prefill_seconds=self.prefill_seconds,
             decode_seconds=self.decode_seconds,
+            thought=_text(map(self.grammar.bytes_of, thought.free)).strip() if thought else "",
+            thought_tokens=len(thought.tokens) if thought else 0,
         )
 
     def _choose(self, hidden: Array, head: Head, logits: Array | None) -> list[tuple[int, float]]:
@@ -228,8 +256,14 @@ class Sequence:
         return [(token, 0.0) for token in appended]
 
     def _settle(self) -> None:
-        """Ends the sequence when its answer is complete, its budget spent or its text a loop."""
-        if self.matcher.finished:
+        """Ends the sequence when its answer is complete, its budget spent or its text a loop; a
+        thought makes way for the answer then."""
+        if self.thought and self.thinking:
+            if self.thought.finished:
+                self.matcher, self._loop = self._answer, self._loop_of_answer
+            elif self._loop.found:
+                self.thought.end()
+        elif self.matcher.finished:
             self.finish = "truncated" if self.matcher.truncated else "stop"
         elif self._loop.found:
             for token in self.matcher.close():
@@ -237,14 +271,20 @@ class Sequence:
             self.finish = "loop"
 
     def _record(self, token: int, logprob: float) -> None:
-        self.ids.append(token)
-        self.logprobs.append(logprob)
+        if not self.thinking:
+            self.ids.append(token)
+            self.logprobs.append(logprob)
         self._loop.add(token)
 
     def _propose(self) -> list[int]:
-        if self._lookup is None or self.finish is not None:
+        if self._lookup is None or self.finish is not None or self.thinking:
             return []
         room = self.request.max_new_tokens - len(self.ids) - 1
         drafts = self._lookup.propose(self.ids)[: max(room, 0)]
         self.counts.drafted += len(drafts)
         return drafts
+
+
+def _text(pieces: Iterable[bytes]) -> str:
+    """A budget can end inside a character; nothing else makes invalid UTF-8."""
+    return b"".join(pieces).decode("utf-8", errors="ignore")
