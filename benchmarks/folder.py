@@ -104,10 +104,11 @@ def time_stages(watch: Stopwatch) -> None:
     from flows import run
     from flows.store import Store
     from model_onnx.engine import Engine
+    from model_onnx.prefill import Prefill
     from pipelines.sandbox import _Child
 
     watch.time("parse", _Child, "call")
-    watch.time("prefill", Engine, "_start_prefill", "_prefill_chunk")
+    watch.time("prefill", Prefill, "start", "run_chunk")
     watch.time("decode", Engine, "_enter", "_step")
     watch.time("write", Store, "identify", "settle", "remember", "finish", "fail")
     watch.time("write", run, "write_views")

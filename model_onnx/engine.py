@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -21,33 +21,20 @@ from types import TracebackType
 import numpy as np
 
 from model_onnx.bundle import Bundle
-from model_onnx.cache import KVCache, Snapshot
 from model_onnx.constrain import Grammar
 from model_onnx.decoder import Decoder
 from model_onnx.errors import EngineClosedError, RequestError
-from model_onnx.prompt import Prompt, PromptRenderer
+from model_onnx.prefill import GLOBAL_STEP, Prefill, make_room
+from model_onnx.prompt import PromptRenderer
 from model_onnx.scoring import score_choices
 from model_onnx.sequence import Request, Result, Sequence
 from model_onnx.session import Array, Provider, choose_provider
 
 POCKET = Path(__file__).parent / "pocket"
 
-_CHUNK = 512  # tokens of a prefill chunk
 # Rows beyond the window in a decode slot: the local buffers move once per so many tokens. At the
 # 12B's shape a move copies 670 MB, 0.1 s; once per 128 steps of a second it does not show.
 _SLACK = 128
-_SNAPSHOT_BYTES = 2 << 30  # of shared prefixes; one of 300 tokens of the 12B takes 200 MB in fp32
-_GLOBAL_STEP = 256  # global buffers grow in steps of so many rows
-
-
-@dataclass
-class _Prefill:
-    """A prompt on its way into the prefill cache. chunks: (start, end) still to run."""
-
-    sequence: Sequence
-    embeds: Array
-    blocks: Array
-    chunks: deque[tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -76,15 +63,11 @@ class Engine:
         window = bundle.config.sliding_window
         self._decoder = decoder
         self._slots = decoder.cache(
-            slots=slots, local_capacity=window - 1 + _SLACK, global_capacity=_GLOBAL_STEP
+            slots=slots, local_capacity=window - 1 + _SLACK, global_capacity=GLOBAL_STEP
         )
-        self._scratch = decoder.cache(
-            slots=1, local_capacity=window - 1 + _CHUNK, global_capacity=_GLOBAL_STEP
-        )
+        self._prefill = Prefill(decoder)
         self._waiting: deque[Sequence] = deque()
-        self._prefill: _Prefill | None = None
         self._active: list[Sequence] = []  # index = slot
-        self._prefixes: OrderedDict[bytes, Snapshot] = OrderedDict()
         self._closed = False
         self._steps = self._fed = 0
         self._wake = threading.Condition()
@@ -142,7 +125,7 @@ class Engine:
     @property
     def load(self) -> Load:
         """At this moment; thread-safe."""
-        prefilling = self._prefill is not None
+        prefilling = self._prefill.sequence is not None
         return Load(len(self._waiting), len(self._active) + prefilling, self._steps, self._fed)
 
     def close(self) -> None:
@@ -186,12 +169,12 @@ class Engine:
             while self._wait():
                 self._drop_settled()
                 if (
-                    self._prefill is None
+                    self._prefill.sequence is None
                     and self._waiting
                     and len(self._active) < self._slots.slots
                 ):
                     self._attempt([self._waiting[0]], self._start_prefill)
-                if self._prefill is not None:
+                if self._prefill.sequence is not None:
                     self._attempt([self._prefill.sequence], self._prefill_chunk)
                 if self._active:
                     self._step()
@@ -201,7 +184,7 @@ class Engine:
     def _wait(self) -> bool:
         """Sleeps until there is work. False when the engine was closed."""
         with self._wake:
-            while not (self._closed or self._waiting or self._prefill or self._active):
+            while not (self._closed or self._waiting or self._prefill.sequence or self._active):
                 self._wake.wait()
             return not self._closed
 
@@ -212,8 +195,9 @@ class Engine:
         for sequence in filter(self._is_settled, waiting):
             with self._wake:
                 self._waiting.remove(sequence)
-        if self._prefill is not None and self._is_settled(self._prefill.sequence):
-            self._prefill = None
+        reading = self._prefill.sequence
+        if reading is not None and self._is_settled(reading):
+            self._prefill.sequence = None
         for sequence in list(filter(self._is_settled, self._active)):
             self._leave(sequence)
 
@@ -236,39 +220,14 @@ class Engine:
     def _start_prefill(self) -> None:
         with self._wake:
             sequence = self._waiting.popleft()
-        sequence.begun = started = time.monotonic()
-        prompt = sequence.request.prompt
-        blocks = image_blocks(prompt)
-        spans = [span for span in prompt.media if span.kind != "audio"]
-        longest = max((len(span.features) for span in spans), default=0)
-        extra = max((len(option) for option in sequence.options), default=0)
-        self._make_room(
-            self._scratch,
-            local_rows=self.bundle.config.sliding_window - 1 + max(longest, _CHUNK, extra),
-            global_rows=len(prompt.ids) + extra,
-        )
-        self._scratch.clear(0)
-        start = self._reuse_prefix(prompt)
-        sequence.counts.cached = start
-        embeds = self._decoder.embed(prompt.ids, prompt.media)
-        self._prefill = _Prefill(sequence, embeds, blocks, deque(chunks(prompt, start, blocks)))
-        sequence.prefill_seconds = time.monotonic() - started
+        self._prefill.start(sequence)
 
     def _prefill_chunk(self) -> None:
-        prefill = self._prefill
-        assert prefill is not None
-        sequence, started = prefill.sequence, time.monotonic()
-        start, end = prefill.chunks.popleft()
-        self._scratch.reserve(0, end - start)
-        hidden = self._decoder.forward(
-            self._scratch, 0, prefill.embeds[None, start:end], prefill.blocks[None, start:end]
-        )
-        if end == sequence.request.prompt.prefix:
-            self._keep_prefix(sequence.request.prompt)
-        sequence.prefill_seconds += time.monotonic() - started
-        if not prefill.chunks:
-            self._prefill = None
-            self._enter(sequence, hidden[0, -1:])
+        sequence = self._prefill.sequence
+        assert sequence is not None
+        hidden = self._prefill.run_chunk()
+        if hidden is not None:
+            self._enter(sequence, hidden)
 
     def _enter(self, sequence: Sequence, hidden: Array) -> None:
         """Takes the first choice and, if there is more to do, moves the sequence to a slot."""
@@ -277,7 +236,7 @@ class Engine:
             sequence.score(
                 score_choices(
                     self._decoder,
-                    self._scratch,
+                    self._prefill.cache,
                     hidden[0],
                     sequence.options,
                     self.bundle.eos_token_ids,
@@ -292,10 +251,9 @@ class Engine:
             return
         request = sequence.request
         slot = len(self._active)
-        self._make_room(
-            self._slots, global_rows=len(request.prompt.ids) + request.max_new_tokens + _SLACK
-        )
-        self._slots.take(slot, self._scratch, 0)
+        rows = len(request.prompt.ids) + request.max_new_tokens + _SLACK
+        make_room(self._decoder, self._slots, global_rows=rows)
+        self._slots.take(slot, self._prefill.cache, 0)
         self._active.append(sequence)
 
     def _step(self) -> None:
@@ -356,63 +314,15 @@ class Engine:
         self._slots.clear(last)
         self._active.pop()
 
-    def _make_room(self, cache: KVCache, *, local_rows: int = 0, global_rows: int = 0) -> None:
-        rounded = -(-global_rows // _GLOBAL_STEP) * _GLOBAL_STEP
-        if cache.grow(local_capacity=local_rows, global_capacity=rounded):
-            self._decoder.forget(cache)
-
-    def _reuse_prefix(self, prompt: Prompt) -> int:
-        """Restores the rows of a shared prefix; returns how many tokens that saves."""
-        key = prompt.ids[: prompt.prefix].tobytes()
-        snapshot = self._prefixes.get(key)
-        if snapshot is None:
-            return 0
-        self._prefixes.move_to_end(key)
-        self._scratch.restore(0, snapshot)
-        return prompt.prefix
-
-    def _keep_prefix(self, prompt: Prompt) -> None:
-        self._prefixes[prompt.ids[: prompt.prefix].tobytes()] = self._scratch.snapshot(0)
-        while sum(kept.nbytes for kept in self._prefixes.values()) > _SNAPSHOT_BYTES:
-            self._prefixes.popitem(last=False)
-
     def _abandon(self) -> None:
         closed = EngineClosedError("the engine was closed before this request was done")
         with self._wake:
             self._closed = True
             left = [*self._waiting, *self._active]
-        if self._prefill is not None:
+        if self._prefill.sequence is not None:
             left.append(self._prefill.sequence)
         for sequence in left:
             sequence.settle(closed)
-
-
-def image_blocks(prompt: Prompt) -> Array:
-    """int64 [S]: which image (1, 2, ...) each token belongs to, 0 for none. Audio is causal."""
-    blocks = np.zeros(len(prompt.ids), np.int64)
-    for number, span in enumerate(prompt.media, start=1):
-        if span.kind != "audio":
-            blocks[span.start : span.start + len(span.features)] = number
-    return blocks
-
-
-def chunks(prompt: Prompt, start: int, blocks: Array, size: int = _CHUNK) -> list[tuple[int, int]]:
-    """Cuts a prompt into (start, end) pieces that never split an image.
-
-    A cut also lies at the end of the shared prefix, cached or not, so that the arithmetic is the
-    same in both cases. An image longer than `size` is one chunk.
-    """
-    pieces, length = [], len(prompt.ids)
-    while start < length:
-        end = min(start + size, length)
-        if start < prompt.prefix < end:
-            end = prompt.prefix
-        if end < length and blocks[end] and blocks[end] == blocks[end - 1]:
-            inside = np.flatnonzero(blocks == blocks[end])
-            end = int(inside[0]) if inside[0] > start else int(inside[-1]) + 1
-        pieces.append((start, end))
-        start = end
-    return pieces
 
 
 def runs(flags: list[bool]) -> Iterator[tuple[int, int]]:

@@ -130,7 +130,7 @@ def test_a_chunk_is_the_same_chunk_in_any_company(engine: Engine) -> None:
         for future in futures:
             future.result(60)
         chunks.append(sorted(fed for fed in decoder_of(engine).fed if fed[1] > 1))
-        engine._prefixes.clear()
+        engine._prefill.forget_prefixes()
     assert chunks[0] == chunks[1] and len(chunks[0]) > len(wanted)
 
 

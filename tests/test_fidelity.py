@@ -15,11 +15,12 @@ import pytest
 from export import export_bundle
 from export.parity import Prompt as ReferencePrompt
 from export.parity import Reference, stored_weights
-from model_onnx import engine as engine_module
+from model_onnx import prefill
 from model_onnx.bundle import Bundle
 from model_onnx.constrain import FreeText
 from model_onnx.decoder import Decoder
-from model_onnx.engine import Engine, chunks, image_blocks
+from model_onnx.engine import Engine
+from model_onnx.prefill import chunks, image_blocks
 from model_onnx.prompt import Audio, Image, Part, Prompt, Turn
 from model_onnx.sequence import Request
 from model_onnx.session import Array
@@ -147,6 +148,6 @@ def test_an_image_is_never_split(checkpoint: Path, monkeypatch: pytest.MonkeyPat
             assert [start for start, _ in pieces[1:]] == [end for _, end in pieces[:-1]]
             for _, end in pieces[:-1]:
                 assert blocks[end] == 0 or blocks[end] != blocks[end - 1]
-            monkeypatch.setattr(engine_module.chunks, "__defaults__", (size,))
+            monkeypatch.setattr(prefill.chunks, "__defaults__", (size,))
             assert np.abs(logits(decoder, prompt) - whole).max() <= 1e-3
             monkeypatch.undo()
