@@ -70,6 +70,8 @@ def run(
     ] = False,
     model: Model = None,
     soft_tokens: Annotated[int, typer.Option(help="Per image: 70, 140, 280, 560 or 1120.")] = 560,
+    thinking: deploy_command.Thinking = 0,
+    keep_thoughts: deploy_command.KeepThoughts = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Documents to compute at most.")] = None,
     format: Annotated[
         list[str] | None,
@@ -129,6 +131,8 @@ def run(
         several=several,
         model=model,
         soft_tokens=soft_tokens,
+        thinking=thinking,
+        keep_thoughts=keep_thoughts,
         limit=limit,
         retry_failed=retry_failed,
         formats=tuple(format or ()),

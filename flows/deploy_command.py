@@ -25,6 +25,10 @@ Labels = Annotated[str, typer.Option(help="For tag: letter,invoice,memo")]
 Several = Annotated[bool, typer.Option("--several", help="For tag: keep every label that fits.")]
 Model = Annotated[Path | None, typer.Option(help="A bundle. Without: the embedded one.")]
 SoftTokens = Annotated[int, typer.Option(help="Per image: 70, 140, 280, 560 or 1120.")]
+Thinking = Annotated[int, typer.Option(min=0, help="Most tokens of a thought before each answer.")]
+KeepThoughts = Annotated[
+    bool, typer.Option("--keep-thoughts", help="Records have them, for the review.")
+]
 Limit = Annotated[int | None, typer.Option(min=1, help="Documents to compute at most.")]
 Format = Annotated[
     list[str] | None, typer.Option(help="Also write parquet, txt, srt or vtt; may be repeated.")
@@ -49,6 +53,8 @@ def deploy(
     several: Several = False,
     model: Model = None,
     soft_tokens: SoftTokens = 560,
+    thinking: Thinking = 0,
+    keep_thoughts: KeepThoughts = False,
     limit: Limit = None,
     format: Format = None,
     retry_failed: RetryFailed = False,
@@ -74,6 +80,8 @@ def serve(
     several: Several = False,
     model: Model = None,
     soft_tokens: SoftTokens = 560,
+    thinking: Thinking = 0,
+    keep_thoughts: KeepThoughts = False,
     limit: Limit = None,
     format: Format = None,
     retry_failed: RetryFailed = False,

@@ -38,7 +38,7 @@ from model_onnx.prompt import MediaKind, MediaSpan, Prompt
 from model_onnx.sample import Sampling
 from model_onnx.sequence import Request
 
-PROTOCOL = 1  # raised with every change of what is said
+PROTOCOL = 2  # raised with every change of what is said
 
 _LENGTH = struct.Struct("<I")
 _ALIGNMENT = 16
@@ -115,6 +115,7 @@ def encode_request(request: Request, bundle: str) -> bytes:
         "sampling": asdict(request.sampling),
         "draft": request.draft,
         "time_limit": request.time_limit,
+        "thinking": request.thinking,
     }
     text = json.dumps(header).encode("ascii")
     text += b" " * (-(_LENGTH.size + len(text)) % _ALIGNMENT)
@@ -127,7 +128,7 @@ def decode_request(body: bytes | bytearray, bundle: Bundle) -> Request:
         header, arrays = _split(body)
         _expect_keys(
             header,
-            "bundle ids prefix media constraint max_new_tokens sampling draft time_limit",
+            "bundle ids prefix media constraint max_new_tokens sampling draft time_limit thinking",
         )
         if header["bundle"] != bundle.sha256:
             raise ValueError("its bundle is not the server's")
@@ -146,6 +147,7 @@ def decode_request(body: bytes | bytearray, bundle: Bundle) -> Request:
             sampling=_sampling(header["sampling"]),
             draft=draft,
             time_limit=None if limit is None else _number(limit),
+            thinking=_natural(header["thinking"], bundle.config.max_positions),
         )
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise RequestError(

@@ -41,6 +41,10 @@ Model = Annotated[
 SoftTokens = Annotated[
     Literal[70, 140, 280, 560, 1120], _shown("Soft tokens", "Detail of an image; more is slower.")
 ]
+Thinking = Annotated[
+    int, _shown("Thinking", "Most tokens of a thought before each answer; 0: none.", ge=0)
+]
+KeepThoughts = Annotated[bool, _shown("Keep thoughts", "Records have them, for the review.")]
 Limit = Annotated[
     int | None, _shown("Limit", "Documents to compute at most; the rest stays pending.", ge=1)
 ]

@@ -139,6 +139,8 @@ def extract(
     schema: ui.Schema = "receipt",
     model: ui.Model = None,
     soft_tokens: ui.SoftTokens = 560,
+    thinking: ui.Thinking = 0,
+    keep_thoughts: ui.KeepThoughts = False,
     limit: ui.Limit = None,
     retry_failed: ui.RetryFailed = False,
     formats: ui.Formats = [],  # noqa: B006
@@ -155,6 +157,8 @@ def clean(
     output: ui.Output,
     model: ui.Model = None,
     soft_tokens: ui.SoftTokens = 560,
+    thinking: ui.Thinking = 0,
+    keep_thoughts: ui.KeepThoughts = False,
     limit: ui.Limit = None,
     retry_failed: ui.RetryFailed = False,
     formats: ui.Formats = [],  # noqa: B006
@@ -171,6 +175,8 @@ def transcribe(
     output: ui.Output,
     model: ui.Model = None,
     soft_tokens: ui.SoftTokens = 560,
+    thinking: ui.Thinking = 0,
+    keep_thoughts: ui.KeepThoughts = False,
     limit: ui.Limit = None,
     retry_failed: ui.RetryFailed = False,
     formats: ui.Formats = [],  # noqa: B006
@@ -187,6 +193,8 @@ def repair(
     output: ui.Output,
     model: ui.Model = None,
     soft_tokens: ui.SoftTokens = 560,
+    thinking: ui.Thinking = 0,
+    keep_thoughts: ui.KeepThoughts = False,
     limit: ui.Limit = None,
     retry_failed: ui.RetryFailed = False,
     formats: ui.Formats = [],  # noqa: B006
@@ -205,6 +213,8 @@ def tag(
     several: ui.Several = False,
     model: ui.Model = None,
     soft_tokens: ui.SoftTokens = 560,
+    thinking: ui.Thinking = 0,
+    keep_thoughts: ui.KeepThoughts = False,
     limit: ui.Limit = None,
     retry_failed: ui.RetryFailed = False,
     formats: ui.Formats = [],  # noqa: B006
@@ -225,6 +235,8 @@ def run_folder(
     several: ui.Several = False,
     model: ui.Model = None,
     soft_tokens: ui.SoftTokens = 560,
+    thinking: ui.Thinking = 0,
+    keep_thoughts: ui.KeepThoughts = False,
     limit: ui.Limit = None,
     retry_failed: ui.RetryFailed = False,
     formats: ui.Formats = [],  # noqa: B006
@@ -252,6 +264,8 @@ def flow_of(settings: Settings) -> tuple[Flow[..., State[Any]], dict[str, Any]]:
         "several": settings.several,
         "model": str(settings.model) if settings.model else None,
         "soft_tokens": settings.soft_tokens,
+        "thinking": settings.thinking,
+        "keep_thoughts": settings.keep_thoughts,
         "limit": settings.limit,
         "retry_failed": settings.retry_failed,
         "formats": list(settings.formats),

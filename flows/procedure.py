@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 
 from flows.discover import Entry, Version
 from flows.run import Procedure, Size
@@ -97,6 +98,8 @@ def bind(
     labels: tuple[str, ...] = (),
     several: bool = False,
     soft_tokens: int = 560,
+    thinking: int = 0,
+    keep_thoughts: bool = False,
     parsers: int = 2,
 ) -> Procedure:
     """Everything but the engine. parsers: child processes; `Procedure.abandon` ends them."""
@@ -104,7 +107,9 @@ def bind(
         raise ConfigError(f"got --soft-tokens {soft_tokens}, expected one of {SOFT_TOKENS}")
     made, decides = make_subtask(name, schema=schema, labels=labels, several=several)
     # No time limit: it would count the wait for the other documents of a batch.
-    options = Options(soft_tokens=soft_tokens, time_limit=None)
+    options = Options(
+        soft_tokens=soft_tokens, time_limit=None, thinking=thinking, keep_thoughts=keep_thoughts
+    )
     parser = Parser(workers=parsers)
 
     def run(model: Model, item: Item) -> Record:
@@ -118,13 +123,21 @@ def bind(
             "prompt": made.prompt,
             "bundle": bundle.sha256,
             "tesseract": "yes" if find_tesseract() else "no",  # installing it betters scans
-            "options": json.dumps(asdict(options), sort_keys=True, default=str),
+            "options": json.dumps(_stated(options), sort_keys=True, default=str),
         },
         parse=lambda entry, version: read_item(parser, entry, version),
         run=run,
         measure=lambda item: measure(item, soft_tokens),
         abandon=parser.close,
     )
+
+
+def _stated(options: Options) -> dict[str, Any]:
+    """Without thinking, records of older versions keep their keys."""
+    stated = asdict(options)
+    if not options.thinking:
+        del stated["thinking"], stated["keep_thoughts"]
+    return stated
 
 
 def read_item(parser: Parser, entry: Entry, version: Version) -> Item:

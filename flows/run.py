@@ -245,7 +245,10 @@ def _to_text(record: Record) -> str:
         for path, value in record.fields.items()
     }
     record = record.model_copy(update={"fields": fields})
-    return record.model_dump_json(exclude={"id": True, "timing": True, "source": {"path"}})
+    left_out: Any = {"id": True, "timing": True, "source": {"path"}}
+    if not record.thoughts:
+        left_out["thoughts"] = True
+    return record.model_dump_json(exclude=left_out)
 
 
 def _fail(run: Run, job: Job, reason: str, message: str, record: str | None = None) -> Outcome:

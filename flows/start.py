@@ -46,7 +46,7 @@ AHEAD = 2  # documents that are parsed meanwhile, each by one parser process
 @dataclass(frozen=True)
 class Settings:
     """One run. output: None for a directory named after the input; model: None for the embedded
-    bundle; limit: documents to compute at most."""
+    bundle; limit: documents to compute at most; thinking: tokens, see `pipelines.Options`."""
 
     subtask: str
     input: Path
@@ -60,6 +60,8 @@ class Settings:
     retry_failed: bool = False
     formats: tuple[str, ...] = ()
     scale: Scale = field(default_factory=Scale)
+    thinking: int = 0
+    keep_thoughts: bool = False
 
     @cached_property
     def directory(self) -> Path:
@@ -140,6 +142,8 @@ def bound(settings: Settings) -> tuple[Bundle, Procedure]:
         labels=settings.labels,
         several=settings.several,
         soft_tokens=settings.soft_tokens,
+        thinking=settings.thinking,
+        keep_thoughts=settings.keep_thoughts,
         parsers=AHEAD,
     )
     return bundle, procedure

@@ -20,6 +20,9 @@ class Options:
     new_tokens: the answer's budget; time_limit: seconds a request may take;
     reading: how pixels without words are read: line strips first, or the page as one image (None:
     what the bundle was made for);
+    thinking: most tokens of a thought before an answer, with the channel's own (10 of the embedded
+    model, 4 of the 12B); 0: none. Words that are only read for another subtask get none;
+    keep_thoughts: whether the record has them;
     recognised: whether words from character recognition are used, or read again from the pixels;
     locale: how dates and numbers are parsed.
     """
@@ -32,6 +35,8 @@ class Options:
     reading: Literal["strips", "page"] | None = None
     recognised: Literal["use", "read"] = "use"
     locale: Locale = field(default_factory=Locale)
+    thinking: int = 0
+    keep_thoughts: bool = False
 
 
 @dataclass(frozen=True)

@@ -88,10 +88,14 @@ class Timing(_Frozen):
     prompt_tokens: int = 0
     new_tokens: int = 0
     forced_tokens: int = 0
+    thought_tokens: int = 0
 
 
 class Record(_Frozen):
-    """The result of one subtask on one item. `output` is None exactly when status is `failed`."""
+    """The result of one subtask on one item. `output` is None exactly when status is `failed`.
+
+    thoughts: of the model before its answers, where they were asked for and kept.
+    """
 
     id: str
     source: Source
@@ -104,3 +108,4 @@ class Record(_Frozen):
     reason: str = ""
     model: ModelInfo
     timing: Timing = Timing()
+    thoughts: tuple[str, ...] = ()

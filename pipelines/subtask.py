@@ -29,7 +29,7 @@ from pydantic import BaseModel, RootModel, ValidationError
 from model_onnx.bundle import Bundle
 from model_onnx.constrain import Constraint, FreeText
 from model_onnx.errors import InputError, RequestError
-from model_onnx.prompt import Part, PromptRenderer, Turn
+from model_onnx.prompt import Part, Prompt, PromptRenderer, Tool, Turn
 from pipelines.items import Item
 from pipelines.options import Habits
 from pipelines.options import Options as Options
@@ -56,13 +56,20 @@ class Model(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Ask:
-    """One request before it is rendered. parts: media first, then text."""
+    """One request before it is rendered. parts: media first, then text.
+
+    thinking: whether it takes part when thinking was asked for; turns: what was said after the
+    user's turn; tools: that the model is told of.
+    """
 
     instruction: str
     parts: tuple[Part, ...]
     constraint: Constraint = FreeText()
     new_tokens: int | None = None  # None: Options.new_tokens
     draft: str | None = None
+    thinking: bool = True
+    turns: tuple[Turn, ...] = ()
+    tools: tuple[Tool, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,8 +158,8 @@ class Work:
 
     def room(self, ask: Ask) -> int:
         """Tokens of the context left beside prompt and answer; negative: it does not fit."""
-        prompt = self.model.renderer.render(_turns(ask))
-        return self.context_tokens - len(prompt.ids) - (ask.new_tokens or self.options.new_tokens)
+        answer = self._thinking(ask) + (ask.new_tokens or self.options.new_tokens)
+        return self.context_tokens - len(self._render(ask).ids) - answer
 
     def count(self, text: str) -> int:
         return len(self.model.renderer.encode_text(text))
@@ -161,12 +168,27 @@ class Work:
         from model_onnx.sequence import Request
 
         return Request(
-            prompt=self.model.renderer.render(_turns(ask)),
+            prompt=self._render(ask),
             constraint=ask.constraint,
             max_new_tokens=ask.new_tokens or self.options.new_tokens,
             draft=ask.draft,
             time_limit=self.options.time_limit,
+            thinking=self._thinking(ask),
         )
+
+    def _thinking(self, ask: Ask) -> int:
+        return self.options.thinking if ask.thinking else 0
+
+    def _render(self, ask: Ask) -> Prompt:
+        turns = (Turn("system", (ask.instruction,)), Turn("user", ask.parts), *ask.turns)
+        thinking = self._thinking(ask) > 0
+        return self.model.renderer.render(turns, thinking=thinking, tools=ask.tools)
+
+    @property
+    def thoughts(self) -> tuple[str, ...]:
+        """What was thought, in the order of the answers, if it is to be kept."""
+        kept = self.options.keep_thoughts
+        return tuple(result.thought for result in self.results if kept and result.thought)
 
     def timing(self, parse_seconds: float) -> Timing:
         """Sums over the requests; seconds of a batch are counted for each of its requests."""
@@ -177,11 +199,8 @@ class Work:
             prompt_tokens=sum(result.prompt_tokens for result in self.results),
             new_tokens=sum(len(result.ids) for result in self.results),
             forced_tokens=sum(result.forced_tokens for result in self.results),
+            thought_tokens=sum(result.thought_tokens for result in self.results),
         )
-
-
-def _turns(ask: Ask) -> tuple[Turn, Turn]:
-    return Turn("system", (ask.instruction,)), Turn("user", ask.parts)
 
 
 @dataclass(frozen=True)
@@ -297,6 +316,7 @@ def _record(
         reason=", ".join(dict.fromkeys(reasons)),
         model=info,
         timing=work.timing(item.parse_seconds),
+        thoughts=work.thoughts,
     )
 
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -104,14 +104,18 @@ class _Place:
     goes_on: bool = False
 
 
-def read_evidence(work: Work, item: Item, *, pixels: bool = False) -> Reading:
+def read_evidence(
+    work: Work, item: Item, *, pixels: bool = False, thinking: bool = False
+) -> Reading:
     """The item's lines: its own words, or what the model reads where a page has none.
 
+    thinking: whether it may think about each line, page or clip that it reads;
     pixels: read the pages even where they have words from character recognition (never where they
     have a text layer). Raises InputError with reason `empty` when there is nothing.
     """
     parts: list[_Place | tuple[Line, ...]] = [item.text_lines]
-    replies = iter(work.ask(_asks(work, item, pixels, parts)))
+    asks = (replace(ask, thinking=thinking) for ask in _asks(work, item, pixels, parts))
+    replies = iter(work.ask(asks))
     read = [
         _read(part, next(replies)) if isinstance(part, _Place) else Reading(part) for part in parts
     ]
@@ -236,7 +240,7 @@ def _clip_tokens(seconds: float) -> int:
 
 def answer(work: Work, item: Item) -> Answer:
     """Text layers are copied, everything else is read."""
-    reading = read_evidence(work, item, pixels=True)
+    reading = read_evidence(work, item, pixels=True, thinking=True)
     return Answer(
         Transcript(text=_text(reading.lines), segments=_segments(reading.lines)),
         {f"lines[{at}]": _field(line) for at, line in enumerate(reading.lines)},

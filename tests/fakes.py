@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from model_onnx.constrain import Choices
-from model_onnx.prompt import Image, Prompt, Turn
+from model_onnx.prompt import Image, Prompt, Tool, Turn
 from model_onnx.sequence import Request, Result
 
 
@@ -29,6 +29,7 @@ class Answered:
     logprob: float | Sequence[float] = -0.01
     finish: str = "stop"
     probabilities: dict[str, float] | None = None
+    thought: str = "hm"
 
 
 @dataclass
@@ -37,6 +38,8 @@ class Asked:
 
     turns: Sequence[Turn]
     request: Request | None = None
+    thinking: bool = False
+    tools: Sequence[Tool] = ()
 
     @property
     def instruction(self) -> str:
@@ -60,8 +63,10 @@ class FakeRenderer:
     def encode_text(self, text: str) -> list[int]:
         return [ord(character) for character in text]
 
-    def render(self, turns: Sequence[Turn], **_: object) -> Prompt:
-        asked = Asked(turns)
+    def render(
+        self, turns: Sequence[Turn], *, thinking: bool = False, tools: Sequence[Tool] = ()
+    ) -> Prompt:
+        asked = Asked(turns, thinking=thinking, tools=tools)
         ids = [*map(ord, asked.instruction + asked.text), *[0] * 20]
         for part in asked.media:
             pixels_or_samples = part.pixels if isinstance(part, Image) else part.samples
@@ -135,6 +140,8 @@ def result(request: Request, said: Answered) -> Result:
         accepted_tokens=0,
         prefill_seconds=0.01,
         decode_seconds=0.02,
+        thought=said.thought if request.thinking else "",
+        thought_tokens=len(said.thought) + 2 if request.thinking else 0,
     )
 
 

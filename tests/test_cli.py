@@ -86,6 +86,7 @@ def test_options_reach_the_run(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> 
     done = invoke(
         *("run", "tag", "--input", "in", "--labels", "letter, memo,", "--limit", "3"),
         *("--retry-failed", "--format", "parquet", "--format", "txt", "--soft-tokens", "280"),
+        *("--thinking", "300", "--keep-thoughts"),
     )
     assert isinstance(done.exception, ConfigError)
     assert seen == [
@@ -97,6 +98,8 @@ def test_options_reach_the_run(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> 
             limit=3,
             retry_failed=True,
             formats=("parquet", "txt"),
+            thinking=300,
+            keep_thoughts=True,
         )
     ]
 

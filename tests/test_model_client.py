@@ -178,7 +178,7 @@ def test_a_server_of_another_version_is_named(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with serving(bundle):
-        monkeypatch.setattr("flows.model_protocol.PROTOCOL", 2)
+        monkeypatch.setattr("flows.model_protocol.PROTOCOL", 0)
         with pytest.raises(ModelError, match="of another version"):
             ModelClient.find(bundle)
 

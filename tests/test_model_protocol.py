@@ -67,6 +67,7 @@ samplings = st.builds(
     draft=st.none() | text,
     limit=st.none() | st.floats(0, 1e9),
     budget=st.integers(0, 4096),
+    thinking=st.integers(0, 4096),
 )
 def test_any_request_arrives_as_it_was(bundle: Bundle, ids: Any, **fields: Any) -> None:
     prompt = Prompt(np.array(ids, np.int64), (), len(ids) // 2)
@@ -77,10 +78,11 @@ def test_any_request_arrives_as_it_was(bundle: Bundle, ids: Any, **fields: Any) 
         fields["sampling"],
         fields["draft"],
         fields["limit"],
+        fields["thinking"],
     )
     arrived = trip(request, bundle)
     assert fingerprint(arrived) == fingerprint(request)
-    assert arrived.time_limit == request.time_limit
+    assert (arrived.time_limit, arrived.thinking) == (request.time_limit, request.thinking)
 
 
 def rebuilt(body: bytes, **changes: Any) -> bytes:
@@ -101,6 +103,8 @@ def rebuilt(body: bytes, **changes: Any) -> bytes:
         ({"bundle": "0" * 64}, "not the server's"),
         ({"more": 1}, "expected an object with"),
         ({"ids": -1}, "whole number from 0"),
+        ({"thinking": -1}, "whole number from 0"),
+        ({"thinking": True}, "whole number from 0"),
         ({"ids": True}, "whole number from 0"),
         ({"ids": 1 << 40}, "whole number from 0"),
         ({"ids": 4000}, "outside the vocabulary"),

@@ -3,16 +3,22 @@ from __future__ import annotations
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
+import numpy as np
 import pytest
+from PIL import Image, ImageDraw, ImageFont
 from pydantic import BaseModel
 
 from model_onnx.errors import EngineClosedError, InputError, RequestError
 from pipelines.cues import Cue
 from pipelines.items import Item
 from pipelines.options import Habits, Options
+from pipelines.pages import Page
 from pipelines.records import Check, FieldValue, Grounding, Source
 from pipelines.subtask import Answer, Ask, Subtask, Work, loops, run
+from pipelines.tag import subtask as tag
+from pipelines.transcribe import SUBTASK as TRANSCRIBE
 from tests.fakes import Answered, FakeEngine
 
 
@@ -32,11 +38,12 @@ def short(output: Note, item: Item) -> Check:
     return Check(name="short", passed=len(output.text) < 9, reason="more than 8 characters")
 
 
+SOURCE = Source(path="a.txt", sha256="0" * 64, kind="text")
 NOTE = Subtask("note", "note-1", Note, note, checks=(short,))
 
 
 def text_item(text: str) -> Item:
-    return Item(Source(path="a.txt", sha256="0" * 64, kind="text"), cues=(Cue(text),))
+    return Item(SOURCE, cues=(Cue(text),))
 
 
 @pytest.mark.parametrize(
@@ -55,6 +62,40 @@ def test_status_and_reason(said: Answered | Exception, status: str, reason: str)
     record = run(FakeEngine(lambda asked: said), NOTE, text_item("x"))
     assert (record.status, record.reason) == (status, reason)
     assert (record.output is None) == (status == "failed")
+
+
+def test_thinking_is_an_option_and_no_part_of_the_answer() -> None:
+    engine = FakeEngine(lambda asked: Answered("fine", thought="first this, then that"))
+    plain = run(engine, NOTE, text_item("x"))
+    thinking = Options(thinking=64)
+    thought = run(engine, NOTE, text_item("x"), options=thinking)
+    kept = run(engine, NOTE, text_item("x"), options=replace(thinking, keep_thoughts=True))
+    asked = [(a.request.thinking, a.thinking) for a in engine.asked if a.request]
+    assert asked == [(0, False), (64, True), (64, True)]
+    assert (plain.thoughts, thought.thoughts) == ((), ())
+    assert kept.thoughts == ("first this, then that",)
+    assert plain.output == thought.output == kept.output and plain.fields == kept.fields
+    assert (plain.timing.thought_tokens, thought.timing.thought_tokens) == (0, 23)
+    assert thought.timing.new_tokens == plain.timing.new_tokens
+
+
+def test_a_thought_takes_room_in_the_context() -> None:
+    engine = FakeEngine(lambda asked: "")
+    ask = Ask("Write.", ("x",), new_tokens=10)
+    rooms = [Work(engine, Options(thinking=budget)).room(ask) for budget in (0, 300)]
+    assert rooms[0] - rooms[1] == 300
+
+
+def test_words_read_for_another_subtask_are_not_thought_about() -> None:
+    sheet = Image.new("L", (500, 160), 255)
+    ImageDraw.Draw(sheet).text((20, 40), "TOTAL 12", fill=0, font=ImageFont.load_default(36))
+    item = Item(SOURCE, pages=(Page(1, np.asarray(sheet), (), "", "none"),))
+    engine = FakeEngine(lambda asked: "ACME")
+    run(engine, tag(["letter", "memo"]), item, options=Options(thinking=64))
+    assert [asked.thinking for asked in engine.asked] == [False, True]
+    engine.asked.clear()
+    run(engine, TRANSCRIBE, item, options=Options(thinking=64))
+    assert [asked.thinking for asked in engine.asked] == [True]
 
 
 def test_the_minimum_confidence_is_an_option() -> None:
