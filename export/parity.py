@@ -135,17 +135,20 @@ def visible(
 class GraphRunner:
     """Runs a bundle's graphs with plain feeds, prompt by prompt: slow, simple, no engine."""
 
-    def __init__(self, bundle: Bundle, *, capacity: int = 256) -> None:
+    def __init__(self, bundle: Bundle, *, capacity: int = 256, decoder: Path | None = None) -> None:
+        """decoder: another file for the decoder graph."""
         self.bundle, self.config, self.capacity = bundle, bundle.config, capacity
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         if byte_products_saturate():
             options.add_session_config_entry("session.x64quantprecision", "1")
+        files = {name: bundle.path(name) for name in names.GRAPHS}
+        files[names.DECODER] = decoder or files[names.DECODER]
         self._sessions = {
             name: onnxruntime.InferenceSession(
-                str(bundle.path(name)), options, providers=["CPUExecutionProvider"]
+                str(path), options, providers=["CPUExecutionProvider"]
             )
-            for name in names.GRAPHS
+            for name, path in files.items()
         }
         target = _target(bundle)
         self._dtype = target.dtype
@@ -153,9 +156,9 @@ class GraphRunner:
     def embed(self, prompt: Prompt) -> npt.NDArray[Any]:
         """Embeddings [S, H] with the soft tokens in place."""
         config = self.config
-        x: npt.NDArray[Any] = self._run(names.EMBEDDING, {names.INPUT_IDS: prompt.ids[None]})[0][0]
+        x: npt.NDArray[Any] = self.run(names.EMBEDDING, {names.INPUT_IDS: prompt.ids[None]})[0][0]
         soft = [
-            self._run(
+            self.run(
                 names.VISION_EMBEDDER,
                 {names.PIXEL_VALUES: patches, names.IMAGE_POSITION_IDS: places},
             )[0]
@@ -166,7 +169,7 @@ class GraphRunner:
             x[inside] = np.concatenate(soft)
         if prompt.clips:
             feeds = ({names.INPUT_FEATURES: clip} for clip in prompt.clips)
-            heard = [self._run(names.AUDIO_EMBEDDER, feed)[0] for feed in feeds]
+            heard = [self.run(names.AUDIO_EMBEDDER, feed)[0] for feed in feeds]
             x[prompt.ids == config.audio_token_id] = np.concatenate(heard)
         return x
 
@@ -197,6 +200,19 @@ class GraphRunner:
         caches: dict[str, npt.NDArray[Any]],
     ) -> npt.NDArray[Any]:
         """x [S, H] at positions from `start`; seen [S, start + S]. Extends the caches -> [S, H]."""
+        feeds = self.feeds(x, start, seen, caches)
+        hidden, *present = self.run(names.DECODER, feeds, self._decoder_outputs())
+        caches.update(zip(caches, present, strict=True))
+        return np.asarray(hidden[0])
+
+    def feeds(
+        self,
+        x: npt.NDArray[Any],
+        start: int,
+        seen: npt.NDArray[np.bool_],
+        caches: dict[str, npt.NDArray[Any]],
+    ) -> dict[str, npt.NDArray[Any]]:
+        """The decoder's inputs for a step."""
         end = start + len(x)
         bias = np.where(seen, np.float32(0), _bias_floor(self._dtype)).astype(self._dtype)
         feeds = {
@@ -211,19 +227,17 @@ class GraphRunner:
         ):
             feeds[seqlens] = np.array([end - 1], np.int32)
             feeds[total] = np.array(end, np.int32)
-        hidden, *present = self._run(names.DECODER, feeds, self._decoder_outputs())
-        caches.update(zip(caches, present, strict=True))
-        return np.asarray(hidden[0])
+        return feeds
 
     def head(self, hidden: npt.NDArray[Any]) -> FloatArray:
         """[M, H] -> [M, V]"""
-        return np.asarray(self._run(names.HEAD, {names.HIDDEN_STATES: hidden})[0])
+        return np.asarray(self.run(names.HEAD, {names.HIDDEN_STATES: hidden})[0])
 
     def _decoder_outputs(self) -> list[str]:
         layers = range(len(self.config.layers))
         return [names.HIDDEN_STATES, *(name for i in layers for name in names.present_names(i))]
 
-    def _run(
+    def run(
         self, graph: str, feeds: dict[str, npt.NDArray[Any]], outputs: list[str] | None = None
     ) -> list[npt.NDArray[Any]]:
         results: list[npt.NDArray[Any]] = self._sessions[graph].run(outputs, feeds)

@@ -6,7 +6,8 @@ Layout of 4 bits, as MatMulNBits reads it: code + 8, two to a byte, the first in
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import ml_dtypes
@@ -82,12 +83,14 @@ RECIPES = {
 
 @dataclass(frozen=True)
 class Target:
-    """What a bundle is made for. `exact`: quantised weights, but activations are not rounded."""
+    """What a bundle is made for. `exact`: quantised weights, but activations are not rounded.
+    `exceptions`: decoder matrices that are stored in another way, by name."""
 
     recipe: Recipe
     device: Device
     activation_type: ActivationType
     exact: bool = False
+    exceptions: Mapping[str, Packing] = field(default_factory=dict)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -98,6 +101,8 @@ class Target:
             return self.recipe.table
         if weight.use != "linear":
             return Float()
+        if weight.name in self.exceptions:
+            return self.exceptions[weight.name]
         on_cuda = self.recipe.linear_on_cuda if self.device == "cuda" else None
         return on_cuda or self.recipe.linear
 
@@ -130,12 +135,12 @@ def parts(weight: Weight, target: Target) -> tuple[Part, ...]:
     shape = weight.shape[::-1] if is_transposed(weight, packing) else weight.shape
     if isinstance(packing, Float):
         return (Part(weight.name, target.float_dtype(weight), shape),)
-    codes, scales = f"{weight.name}.codes", f"{weight.name}.scales"
-    if isinstance(packing, Rows):
+    if isinstance(packing, Rows):  # own names: a bundle may hold a matrix in blocks and in rows
         return (
-            Part(codes, np.dtype(np.int8), shape),
-            Part(scales, np.dtype(np.float32), (weight.shape[0],)),
+            Part(f"{weight.name}.int8", np.dtype(np.int8), shape),
+            Part(f"{weight.name}.int8_scales", np.dtype(np.float32), (weight.shape[0],)),
         )
+    codes, scales = f"{weight.name}.codes", f"{weight.name}.scales"
     rows, columns = weight.shape
     if weight.use == "table" and columns % packing.size:
         raise ConfigError(

@@ -12,9 +12,10 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ import numpy.typing as npt
 
 from export.checkpoint import Checkpoint, Chunk, StoredTensor, free_bytes
 from export.decoder import decoder_graph
+from export.integer import gated, integer_target, measure
 from export.layers import Graph, Location
 from export.projectors import audio_graph, embedding_graph, head_graph, vision_graph
 from export.quantize import RECIPES, Device, Packed, Target, is_transposed, pack, parts
@@ -49,12 +51,14 @@ def export_bundle(
     device: Device = "cpu",
     activation_type: ActivationType | None = None,
     activations: Literal["int8", "exact"] = "int8",
+    int8_prefill: bool = False,
     progress: Progress | None = None,
 ) -> Bundle:
     """Exports a checkpoint to the new directory `out` and opens it.
 
     recipe: fp32, int4, int4-b128 or int8. activation_type: float32 on the CPU, float16 (default) or
     bfloat16 on CUDA. activations: "exact" does not round them in quantised matrix products.
+    int8_prefill: writes the decoder a second time, for many rows at a time (CPU, see `integer.py`).
     progress: called with (bytes done, bytes in all, tensor). Raises CheckpointError, ConfigError or
     OutputError, and then, as after an interrupt, nothing is left behind.
     """
@@ -62,16 +66,16 @@ def export_bundle(
     source = Checkpoint(Path(checkpoint))
     config = ModelConfig.from_checkpoint(source.directory)
     weights = all_weights(config)
+    targets = (target, integer_target(target)) if int8_prefill else (target,)
     shapes = {name: tensor.shape for name, tensor in source.tensors.items()}
     assignment = assign(shapes, weights.values())
-    locations = _layout(weights, target)
+    locations = _layout(weights, targets)
     with _new_directory(Path(out), _needed_bytes(locations)) as directory:
         _copy_tokenizer(source.directory, directory)
-        report = _write_weights(source, assignment, locations, target, directory, progress)
+        report = _write_weights(source, assignment, locations, targets, directory, progress)
         factor = _embedding_factor(source, assignment, config)
         for file, graph in _graphs(config, target, factor).items():
             graph.save(directory / file, locations)
-        _write_json(directory / names.QUANTIZATION_REPORT, {"recipe": recipe, **report})
         written = Bundle(
             directory=directory,
             config=config,
@@ -79,14 +83,25 @@ def export_bundle(
             device=device,
             activation_type=target.activation_type,
             embedding_factor=factor,
-            files={
-                path.name: {"bytes": path.stat().st_size, "sha256": names.sha256_file(path)}
-                for path in sorted(directory.iterdir())
-            },
+            files={},
             source_sha256=source.sha256,
         )
+        if int8_prefill:
+            gate = measure(written)
+            graph = decoder_graph(config, gated(target, config, gate))
+            graph.save(directory / names.DECODER_INT8, locations)
+            report["int8_prefill"] = gate.report()
+        _write_json(directory / names.QUANTIZATION_REPORT, {"recipe": recipe, **report})
+        written = replace(written, files=_listing(directory))
         _write_json(directory / names.MANIFEST, written.manifest())
     return Bundle.open(out)
+
+
+def _listing(directory: Path) -> dict[str, dict[str, Any]]:
+    return {
+        path.name: {"bytes": path.stat().st_size, "sha256": names.sha256_file(path)}
+        for path in sorted(directory.iterdir())
+    }
 
 
 def _target(
@@ -118,13 +133,16 @@ def _graphs(config: ModelConfig, target: Target, factor: float) -> dict[str, Gra
     }
 
 
-def _layout(weights: Mapping[str, Weight], target: Target) -> dict[str, Location]:
-    """The place of every part: in the order of the weights, large ones on page borders."""
+def _layout(weights: Mapping[str, Weight], targets: Sequence[Target]) -> dict[str, Location]:
+    """The place of every part: in the order of the weights, large ones on page borders. What the
+    second target adds lies in a file of its own."""
     ends: dict[str, int] = {}
-    locations = {}
-    for weight in weights.values():
-        file = WEIGHT_FILES[weight.use]
+    locations: dict[str, Location] = {}
+    for weight, target in ((w, t) for t in targets for w in weights.values()):
+        file = WEIGHT_FILES[weight.use] if target is targets[0] else names.DECODER_INT8_WEIGHTS
         for part in parts(weight, target):
+            if part.name in locations:
+                continue
             alignment = _PAGE if part.bytes >= _PAGE else 64
             offset = -(-ends.get(file, 0) // alignment) * alignment
             locations[part.name] = Location(file, offset, part.bytes)
@@ -169,7 +187,7 @@ def _write_weights(
     source: Checkpoint,
     assignment: Assignment,
     locations: Mapping[str, Location],
-    target: Target,
+    targets: Sequence[Target],
     directory: Path,
     progress: Progress | None,
 ) -> dict[str, Any]:
@@ -180,9 +198,9 @@ def _write_weights(
 
         def work(chunk: Chunk) -> tuple[Chunk, Packed | None]:
             weight = assignment.weights.get(chunk.tensor.name)
-            return chunk, None if weight is None else _pack_chunk(chunk, weight, target, files)
+            return chunk, None if weight is None else _pack_chunk(chunk, weight, targets, files)
 
-        chunks = source.chunks(lambda tensor: _rows_at_once(tensor, assignment, target))
+        chunks = source.chunks(lambda tensor: _rows_at_once(tensor, assignment, targets))
         for chunk, packed in _in_threads(work, chunks):
             done += chunk.values.nbytes
             if packed is not None:
@@ -194,34 +212,40 @@ def _write_weights(
     return _report(errors, assignment)
 
 
-def _rows_at_once(tensor: StoredTensor, assignment: Assignment, target: Target) -> int:
+def _rows_at_once(tensor: StoredTensor, assignment: Assignment, targets: Sequence[Target]) -> int:
     """A matrix that is stored transposed is packed whole; so is what has one axis."""
     weight = assignment.weights.get(tensor.name)
     if weight is not None and (
-        len(weight.shape) == 1 or is_transposed(weight, target.packing(weight))
+        len(weight.shape) == 1 or any(is_transposed(weight, t.packing(weight)) for t in targets)
     ):
         return tensor.rows
     return max(1, _ROWS_BYTES // max(1, tensor.row_bytes))
 
 
-def _pack_chunk(chunk: Chunk, weight: Weight, target: Target, files: _WeightFiles) -> Packed:
+def _pack_chunk(
+    chunk: Chunk, weight: Weight, targets: Sequence[Target], files: _WeightFiles
+) -> Packed:
+    """Packs rows for every target and writes them; the first target's result is returned."""
     values = chunk.values.astype(np.float32)
     if not np.isfinite(values).all():
         raise CheckpointError(
             f"{chunk.tensor.file}: tensor {chunk.tensor.name} has NaN or infinite values; the "
             "checkpoint is damaged, download it again"
         )
-    with np.errstate(over="ignore", invalid="ignore"):
-        packed = pack(values, weight, target)
-    if not math.isfinite(packed.squared_error):
-        raise CheckpointError(
-            f"tensor {chunk.tensor.name} does not fit in {target.activation_type}; use bfloat16"
-        )
-    for part, array in zip(parts(weight, target), packed.arrays, strict=True):
-        # Transposed parts come whole, so their first row is row 0 as well.
-        row_bytes = part.bytes // part.shape[0]
-        files.write(part.name, chunk.start * row_bytes, np.ascontiguousarray(array))
-    return packed
+    results = []
+    for target in targets if weight.use == "linear" else targets[:1]:
+        with np.errstate(over="ignore", invalid="ignore"):
+            packed = pack(values, weight, target)
+        if not math.isfinite(packed.squared_error):
+            raise CheckpointError(
+                f"tensor {chunk.tensor.name} does not fit in {target.activation_type}; use bfloat16"
+            )
+        for part, array in zip(parts(weight, target), packed.arrays, strict=True):
+            # Transposed parts come whole, so their first row is row 0 as well.
+            row_bytes = part.bytes // part.shape[0]
+            files.write(part.name, chunk.start * row_bytes, np.ascontiguousarray(array))
+        results.append(packed)
+    return results[0]
 
 
 def _in_threads(

@@ -31,8 +31,9 @@ EMBEDDING, VISION_EMBEDDER, AUDIO_EMBEDDER = (
     "audio_embedder.onnx",
 )
 DECODER, HEAD = "decoder.onnx", "head.onnx"
+DECODER_INT8 = "decoder-int8.onnx"  # optional: the decoder again, for many rows at a time on a CPU
 GRAPHS = (EMBEDDING, VISION_EMBEDDER, AUDIO_EMBEDDER, DECODER, HEAD)
-EMBEDDING_WEIGHTS, PROJECTOR_WEIGHTS, DECODER_WEIGHTS = (
+EMBEDDING_WEIGHTS, PROJECTOR_WEIGHTS, DECODER_WEIGHTS, DECODER_INT8_WEIGHTS = (
     "embedding.bin",
     "projectors.bin",
     "decoder.bin",
@@ -130,10 +131,17 @@ class Bundle:
     def path(self, name: str) -> Path:
         return self.directory / name
 
+    @property
+    def has_int8(self) -> bool:
+        """Whether the decoder is there a second time, with 8-bit matrix products."""
+        return DECODER_INT8 in self.files
+
     @cached_property
     def sha256(self) -> str:
-        """Identity of the bundle: the hash of its manifest, which holds the hash of every file."""
-        return hashlib.sha256(json.dumps(self.manifest(), sort_keys=True).encode()).hexdigest()
+        """Identity of the bundle: the hash of its manifest, which holds the hash of every file.
+
+        Without the drafter: with another one, or none, the answers are the same."""
+        return hashlib.sha256(json.dumps(self._identity(), sort_keys=True).encode()).hexdigest()
 
     @cached_property
     def generation_config(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import onnxruntime as ort
 from model_onnx import bundle as names
 from model_onnx.bundle import Bundle
 from model_onnx.cache import KVCache
+from model_onnx.precision import GRAPH_OF, RECIPE, Precisions
 from model_onnx.prompt import MediaSpan
 from model_onnx.session import (
     ELEMENT_TYPES,
@@ -40,6 +41,7 @@ class Decoder:
         *,
         threads: int = 0,
         prepack: bool | None = None,
+        precisions: Precisions = RECIPE,
     ) -> None:
         self.config = bundle.config
         self._kind = bundle.activation_type
@@ -48,23 +50,33 @@ class Decoder:
         self._works_in_place = provider == "cpu"
         self._factor = np.float32(bundle.embedding_factor)
         self._graphs: dict[str, Graph] = {}
-        for name in names.GRAPHS:
+        self._precisions = precisions
+        decoders = [GRAPH_OF[precision] for precision in dict.fromkeys(precisions)]
+        others = [name for name in names.GRAPHS if name != names.DECODER]
+        for name in (*decoders, *others):
             # Only the decoder and the head hold matrices that ONNX Runtime repacks.
-            packs = prepack if name in (names.DECODER, names.HEAD) else False
+            packs = prepack if name in (*decoders, names.HEAD) else False
             self._graphs[name] = open_graph(bundle, name, provider, threads=threads, prepack=packs)
         self._views: WeakKeyDictionary[KVCache, dict[tuple[int, int], ort.IOBinding]]
         self._views = WeakKeyDictionary()
+        self._graph_of: WeakKeyDictionary[KVCache, str] = WeakKeyDictionary()
         self._bindings = {name: graph.binding() for name, graph in self._graphs.items()}
 
-    def cache(self, *, slots: int, local_capacity: int, global_capacity: int) -> KVCache:
-        """An empty cache of this model's activation type."""
-        return KVCache(
+    def cache(
+        self, *, slots: int, local_capacity: int, global_capacity: int, prefill: bool = False
+    ) -> KVCache:
+        """An empty cache of this model's activation type. prefill: it is for prompts, and its steps
+        run on the decoder for these."""
+        cache = KVCache(
             self.config,
             ELEMENT_TYPES[self._kind].dtype,
             slots=slots,
             local_capacity=local_capacity,
             global_capacity=global_capacity,
         )
+        phase = self._precisions.prefill if prefill else self._precisions.decode
+        self._graph_of[cache] = GRAPH_OF[phase]
+        return cache
 
     def embed(self, ids: Array, media: Sequence[MediaSpan] = ()) -> Array:
         """Token ids int64 [S] -> embeddings [S, H]; media spans overwrite their placeholders."""
@@ -96,7 +108,8 @@ class Decoder:
             names.GLOBAL_TOTAL: tensor(np.array(total.max(), np.int32)),
         }
         outputs = {names.HIDDEN_STATES: self._tensor(hidden)}
-        self._graphs[names.DECODER].run(self._view(cache, start, slots), inputs, outputs)
+        graph = self._graphs[self._graph_of[cache]]
+        graph.run(self._view(cache, start, slots), inputs, outputs)
         cache.advance(start, slots, count)
         return hidden
 
@@ -164,7 +177,7 @@ class Decoder:
         """
         views_of_cache = self._views.setdefault(cache, {})
         if (start, slots) not in views_of_cache or not self._works_in_place:
-            binding = self._graphs[names.DECODER].binding()
+            binding = self._graphs[self._graph_of[cache]].binding()
             for layer, pair in enumerate(cache.buffers):
                 views = [self._tensor(buffer[start : start + slots]) for buffer in pair]
                 bind(binding.bind_input, dict(zip(names.past_names(layer), views, strict=True)))

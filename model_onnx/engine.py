@@ -21,9 +21,14 @@ from types import TracebackType
 import numpy as np
 
 from model_onnx.bundle import Bundle
+from model_onnx.cache import KVCache
 from model_onnx.constrain import Grammar
+from model_onnx.costs import MOST
 from model_onnx.decoder import Decoder
+from model_onnx.drafter import Drafter
+from model_onnx.drafting import Drafting, Drafts
 from model_onnx.errors import EngineClosedError, RequestError
+from model_onnx.precision import RECIPE, Precision, Precisions, choose_precisions
 from model_onnx.prefill import GLOBAL_STEP, Prefill, make_room
 from model_onnx.prompt import PromptRenderer
 from model_onnx.scoring import score_choices
@@ -52,8 +57,16 @@ class Engine:
     """A model that answers requests from any thread. Use as a context manager or call `close`."""
 
     provider: Provider = "cpu"
+    precisions: Precisions = RECIPE
 
-    def __init__(self, bundle: Bundle, decoder: Decoder, *, slots: int = 8) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        decoder: Decoder,
+        *,
+        slots: int = 8,
+        drafting: Drafting | None = None,
+    ) -> None:
         """For tests and special cases; `Engine.open` is the usual way."""
         if slots < 1:
             raise RequestError(f"got {slots} slots, expected at least one")
@@ -83,19 +96,29 @@ class Engine:
         provider: Provider | None = None,
         threads: int = 0,
         prepack: bool | None = None,
+        prefill: Precision | None = None,
+        decode: Precision | None = None,
+        drafts: Drafts = "auto",
     ) -> Engine:
         """Opens a bundle, by default the embedded one.
 
         slots: requests decoded together. threads: 0 = all cores. prepack: keep the repacked weights
-        in the user's cache directory and map them (None: when they are large).
-        Raises BundleError, RuntimeUnavailableError.
+        in the user's cache directory and map them (None: when they are large). prefill, decode:
+        which decoder reads and which writes where the bundle has two (None: what suits the machine
+        and the slots, see `choose_precisions`). drafts: whether the bundle's drafter guesses: where
+        that is faster (`auto`), at any price (`on`) or never (`off`).
+        Raises BundleError, ConfigError, RuntimeUnavailableError.
         """
         if not isinstance(bundle, Bundle):
             bundle = Bundle.open(bundle or POCKET)
         chosen = choose_provider(bundle, provider)
-        decoder = Decoder(bundle, chosen, threads=threads, prepack=prepack)
-        engine = cls(bundle, decoder, slots=slots)
-        engine.provider = chosen
+        precisions = choose_precisions(bundle, chosen, slots=slots, prefill=prefill, decode=decode)
+        decoder = Decoder(bundle, chosen, threads=threads, prepack=prepack, precisions=precisions)
+        drafting = None
+        if bundle.drafter is not None and drafts != "off":
+            drafting = Drafting(Drafter(bundle, decoder, chosen, threads=threads), drafts)
+        engine = cls(bundle, decoder, slots=slots, drafting=drafting)
+        engine.provider, engine.precisions = chosen, precisions
         return engine
 
     def submit(self, request: Request) -> Future[Result]:

@@ -23,6 +23,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import onnxruntime as ort
 
+from model_onnx import bundle as names
 from model_onnx.bundle import ActivationType, Bundle
 from model_onnx.errors import BundleError, RuntimeUnavailableError
 
@@ -39,6 +40,12 @@ _LOAD_ERRORS = (
     *(_STATE.NoSuchFile, _STATE.NotImplemented, _STATE.RuntimeException),
 )
 _DRAFT = ".making-"
+# The files that a graph with matrices reads.
+_WEIGHTS = {
+    names.DECODER: (names.DECODER_WEIGHTS,),
+    names.DECODER_INT8: (names.DECODER_WEIGHTS, names.DECODER_INT8_WEIGHTS),
+    names.HEAD: (names.EMBEDDING_WEIGHTS,),
+}
 # Below this a private copy costs less than keeping a second file on disk.
 _PREPACK_FROM_BYTES = 64 << 20
 # ONNX Runtime 1.31 aligns what it writes to the external file only above 1 MiB. A packed INT4
@@ -173,7 +180,7 @@ def prepacked(bundle: Bundle, name: str) -> Path:
         return home / name
     try:
         home.parent.mkdir(parents=True, exist_ok=True)
-        _check_disk(bundle, home.parent)
+        _check_disk(bundle, name, home.parent)
         _remove_abandoned(home.parent)
         draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=home.parent))
         try:
@@ -212,9 +219,10 @@ def cache_directory() -> Path:
     return Path(base) / "scanscribe"
 
 
-def _check_disk(bundle: Bundle, directory: Path) -> None:
+def _check_disk(bundle: Bundle, name: str, directory: Path) -> None:
     # The file holds the packed matrices and the originals: 2.2 times the weights were measured.
-    need = 3 * sum(entry["bytes"] for entry in bundle.files.values())
+    files = _WEIGHTS.get(name, tuple(bundle.files))
+    need = 3 * sum(bundle.files[file]["bytes"] for file in files)
     free = shutil.disk_usage(directory).free
     if free < need:
         raise RuntimeUnavailableError(
@@ -253,9 +261,21 @@ def _session(
 def byte_products_saturate() -> bool:
     """x86 without VNNI adds products of unsigned and signed bytes in 16 bits, which overflow: the
     int8 recipe then needs unsigned weights. Elsewhere those only cost (5 times, with AMX)."""
-    if platform.machine().lower() not in ("x86_64", "amd64"):
-        return False
-    return not any("vnni" in name or name == "amx_int8" for name in _cpu_features())
+    return _is_x86() and not _has_byte_products()
+
+
+def has_integer_units() -> bool:
+    """Whether 8-bit matrix products are faster than float ones here: AMX or VNNI of x86. Other
+    processors were not measured."""
+    return _is_x86() and _has_byte_products()
+
+
+def _is_x86() -> bool:
+    return platform.machine().lower() in ("x86_64", "amd64")
+
+
+def _has_byte_products() -> bool:
+    return any("vnni" in name or name == "amx_int8" for name in _cpu_features())
 
 
 def _cpu_features() -> list[str]:

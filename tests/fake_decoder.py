@@ -28,7 +28,9 @@ class FakeDecoder:
         self.config, self._favourite = config, favourite
         self.fed: list[tuple[int, int]] = []  # (slots, tokens each) of every step
 
-    def cache(self, *, slots: int, local_capacity: int, global_capacity: int) -> KVCache:
+    def cache(
+        self, *, slots: int, local_capacity: int, global_capacity: int, prefill: bool = False
+    ) -> KVCache:
         return KVCache(
             self.config,
             np.dtype(np.float32),

@@ -27,8 +27,8 @@ DIRECTIONS = {
 # The story of each package: a file imports none that comes later. Helpers stand anywhere.
 ORDER = {
     "model_onnx": "errors config bundle patches frames answer prompt grammar matcher constrain "
-    "sample session cache decoder scoring sequence engine",
-    "export": "checkpoint weights quantize layers decoder projectors write parity",
+    "sample session precision cache decoder scoring sequence engine",
+    "export": "checkpoint weights quantize layers decoder projectors parity integer write",
     "pipelines": "records sandbox pages evidence items subtask transcribe windows extract clean "
     "repair tag auto evaluate comparison",
     "flows": "discover store run prefect_flows cli",
