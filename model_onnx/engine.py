@@ -22,6 +22,7 @@ import numpy as np
 
 from model_onnx.bundle import Bundle
 from model_onnx.cache import KVCache
+from model_onnx.cache import KVCache
 from model_onnx.constrain import Grammar
 from model_onnx.costs import MOST
 from model_onnx.decoder import Decoder
@@ -179,10 +180,11 @@ class Engine:
                 f"got a shared prefix of {request.prompt.prefix} in a prompt of {length} tokens, "
                 "expected a part of it; use the engine's renderer"
             )
-        if length + request.max_new_tokens > limit:
+        if request.thinking < 0 or length + _budget(request) > limit:
             raise RequestError(
-                f"got a prompt of {length} and a budget of {request.max_new_tokens} tokens, "
-                f"the model holds {limit}; split the document or lower max_new_tokens"
+                f"got a prompt of {length} and budgets of {request.thinking} tokens for thinking "
+                f"and {request.max_new_tokens} for the answer, the model holds {limit}; split the "
+                "document or lower thinking or max_new_tokens"
             )
 
     # The loop: everything below runs in the engine's thread.
@@ -255,17 +257,8 @@ class Engine:
     def _enter(self, sequence: Sequence, hidden: Array) -> None:
         """Takes the first choice and, if there is more to do, moves the sequence to a slot."""
         started = time.monotonic()
-        if sequence.options:
-            sequence.score(
-                score_choices(
-                    self._decoder,
-                    self._prefill.cache,
-                    hidden[0],
-                    sequence.options,
-                    self.bundle.eos_token_ids,
-                    self.bundle.suppress_tokens,
-                )
-            )
+        if sequence.must_score:
+            self._score(sequence, self._prefill.cache, 0, hidden[0])
         else:
             sequence.absorb(hidden, self._decoder)
         sequence.decode_seconds += time.monotonic() - started
@@ -274,10 +267,28 @@ class Engine:
             return
         request = sequence.request
         slot = len(self._active)
-        rows = len(request.prompt.ids) + request.max_new_tokens + _SLACK
-        make_room(self._decoder, self._slots, global_rows=rows)
+        longest = max((len(option) for option in sequence.options), default=0)
+        make_room(
+            self._decoder,
+            self._slots,
+            local_rows=self.bundle.config.sliding_window - 1 + max(_SLACK, longest),
+            global_rows=len(request.prompt.ids) + _budget(request) + max(_SLACK, longest),
+        )
         self._slots.take(slot, self._prefill.cache, 0)
         self._active.append(sequence)
+
+    def _score(self, sequence: Sequence, cache: KVCache, slot: int, hidden: Array) -> None:
+        """hidden: state [H] of the last token before the answer."""
+        probabilities = score_choices(
+            self._decoder,
+            cache,
+            hidden,
+            sequence.options,
+            self.bundle.eos_token_ids,
+            self.bundle.suppress_tokens,
+            slot=slot,
+        )
+        sequence.score(probabilities)
 
     def _step(self) -> None:
         """Feeds every active sequence once and lets it choose.
@@ -289,7 +300,8 @@ class Engine:
         self._steps += 1
         self._fed += len(self._active)
         for slot, sequence in enumerate(self._active):
-            sequence.ready = len(sequence.pending) + len(sequence.drafts) == 1
+            fed = len(sequence.pending) + len(sequence.drafts)
+            sequence.ready = fed == 1 and not sequence.must_score
             if not sequence.ready:
                 self._attempt([sequence], partial(self._feed_one, slot, sequence))
         for slot, count in runs([s.ready and s.finish is None for s in self._active]):
@@ -304,6 +316,9 @@ class Engine:
 
     def _feed_one(self, slot: int, sequence: Sequence) -> None:
         hidden = self._forward(slot, 1, [sequence.pending + sequence.drafts])[0]
+        if sequence.must_score:
+            self._score(sequence, self._slots, slot, hidden[-1])
+            return
         self._slots.rewind(slot, sequence.absorb(hidden, self._decoder))
 
     def _feed_batch(self, slot: int, sequences: list[Sequence]) -> None:
@@ -346,6 +361,10 @@ class Engine:
             left.append(self._prefill.sequence)
         for sequence in left:
             sequence.settle(closed)
+
+
+def _budget(request: Request) -> int:
+    return request.thinking + request.max_new_tokens
 
 
 def runs(flags: list[bool]) -> Iterator[tuple[int, int]]:
