@@ -32,7 +32,8 @@ ORDER = {
     "pipelines": "records sandbox pages evidence items subtask transcribe windows extract clean "
     "repair tag auto evaluate comparison",
     "flows": "discover store run prefect_flows cli",
-    "training": "model tokenizer samples encoding loss checkpoint train",
+    "training": "model tokenizer samples encoding loss checkpoint train lessons memory merge "
+    "tuning steps finetune",
 }
 # Where a library may be imported: a package, or a file of one.
 OWNERS = {
@@ -49,6 +50,7 @@ OWNERS = {
     "optimum": {"export"},
     "torch": {"training"},
     "transformers": {"training"},
+    "peft": {"training"},
     "pydantic": {"pipelines", "flows/parameters.py"},
     "pymupdf": {"pipelines"},
     "soundfile": {"pipelines"},
