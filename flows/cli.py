@@ -226,6 +226,10 @@ def export(
     out: Annotated[Path, typer.Argument(help="The new bundle's directory.")],
     recipe: Annotated[str, typer.Option(help="fp32, int4, int4-b128 or int8.")] = "int4",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    int8_prefill: Annotated[
+        bool,
+        typer.Option("--int8-prefill", help="Add 8-bit matrices that read prompts (CPU)."),
+    ] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Compare with transformers afterwards (needs torch).")
     ] = False,
@@ -233,7 +237,9 @@ def export(
     """Turn a checkpoint into a bundle for `--model`."""
     from flows.export_command import export_and_check
 
-    export_and_check(checkpoint, out, recipe=recipe, device=device, check=check)
+    export_and_check(
+        checkpoint, out, recipe=recipe, device=device, int8_prefill=int8_prefill, check=check
+    )
 
 
 @app.command(

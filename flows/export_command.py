@@ -15,7 +15,9 @@ from model_onnx.errors import RuntimeUnavailableError, UsageError
 DEVICES: dict[str, Literal["cpu", "cuda"]] = {"cpu": "cpu", "cuda": "cuda"}
 
 
-def export_and_check(checkpoint: Path, out: Path, *, recipe: str, device: str, check: bool) -> None:
+def export_and_check(
+    checkpoint: Path, out: Path, *, recipe: str, device: str, int8_prefill: bool, check: bool
+) -> None:
     """Exports with a bar on standard error; with `check`, prints the parity report."""
     if device not in DEVICES:
         raise UsageError(f"got --device {device}, expected cpu or cuda")
@@ -39,7 +41,12 @@ def export_and_check(checkpoint: Path, out: Path, *, recipe: str, device: str, c
             bar.update(task, completed=done, total=total, description=printable(tensor))
 
         bundle = export_bundle(
-            checkpoint, out, recipe=recipe, device=DEVICES[device], progress=progress
+            checkpoint,
+            out,
+            recipe=recipe,
+            device=DEVICES[device],
+            int8_prefill=int8_prefill,
+            progress=progress,
         )
     size = sum(entry["bytes"] for entry in bundle.files.values())
     print(f"{out}: {bundle.recipe} for {bundle.device}, {size >> 20} MiB, {bundle.sha256[:12]}")

@@ -36,3 +36,9 @@ def test_errors_are_one_line_and_an_exit_code(
         run(monkeypatch, tmp_path / "nowhere", tmp_path / "out")
     assert caught.value.code == 2
     assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'nowhere'} does not exist")
+
+
+def test_it_adds_the_decoder_for_prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = tiny_checkpoint(tmp_path / "checkpoint")
+    run(monkeypatch, checkpoint, tmp_path / "out", "--int8-prefill")
+    assert Bundle.open(tmp_path / "out").has_int8

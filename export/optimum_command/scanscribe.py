@@ -27,6 +27,9 @@ class ScanscribeExportCommand(BaseOptimumCLICommand):  # type: ignore[misc]  # u
         parser.add_argument("out", type=Path, help="the new bundle directory")
         parser.add_argument("--recipe", default="int4", help="fp32, int4, int4-b128 or int8")
         parser.add_argument("--device", default="cpu", help="cpu or cuda")
+        parser.add_argument(
+            "--int8-prefill", action="store_true", help="8-bit matrices for prompts"
+        )
         parser.add_argument("--activation-type", help="cuda only: float16 (default) or bfloat16")
 
     def run(self) -> None:
@@ -41,6 +44,7 @@ class ScanscribeExportCommand(BaseOptimumCLICommand):  # type: ignore[misc]  # u
                 recipe=arguments.recipe,
                 device=arguments.device,
                 activation_type=arguments.activation_type,
+                int8_prefill=arguments.int8_prefill,
                 progress=_show if sys.stderr.isatty() else None,
             )
         except ScanscribeError as error:
