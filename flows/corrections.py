@@ -59,7 +59,11 @@ TABLE = Table(
 @dataclass(frozen=True)
 class Correction:
     """record: its id; field: a path as in `fields`, `text`, or "" for the whole record; value: of
-    a corrected field, None for absent; at: UTC, as `2026-01-31T12:00:00.000Z`."""
+    a corrected field, None for absent; at: UTC, as `2026-01-31T12:00:00.000Z`.
+
+    An item of a list, such as `items[2]`, that is rejected is not in the document; one behind the
+    list's end whose values are corrected was missing.
+    """
 
     record: str
     field: str
@@ -113,12 +117,17 @@ def decision(corrections: Iterable[Correction]) -> Verdict:
     whole: Verdict = standing.pop(_WHOLE, "open")
     if whole == "rejected":
         return whole
-    return "corrected" if "corrected" in standing.values() else whole
+    return "corrected" if {"corrected", "rejected"} & set(standing.values()) else whole
 
 
 def values(corrections: Iterable[Correction]) -> dict[str, Value]:
     """Field -> the value that a person gave it."""
     return {c.field: c.value for c in corrections if c.verdict == "corrected"}
+
+
+def removed(corrections: Iterable[Correction]) -> list[str]:
+    """The items of lists that are not in the document."""
+    return [c.field for c in corrections if c.verdict == "rejected" and c.field != _WHOLE]
 
 
 class Corrections:

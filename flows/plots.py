@@ -1,7 +1,6 @@
 """Pictures of how good it is and what it costs, as SVG.
 
-    evaluation(report)        a report of `flows eval` -> {title: SVG}
-    summary(records, report)  a run, and a report on it where there is one -> {title: SVG}
+    evaluation(report)   a report of `flows eval` -> {title: SVG}
 
 Each picture stands alone on white, so it reads on a light and on a dark page; colours are those of
 Okabe and Ito, which colour-blind people tell apart. The same data give the same bytes. A picture
@@ -11,22 +10,19 @@ without data is left out. To show one in a page, put it into an <img>: then noth
 from __future__ import annotations
 
 import io
-import math
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from flows.files import replacing
 from model_onnx.errors import RuntimeUnavailableError
 from pipelines.causes import CAUSES
+from pipelines.confidence import TARGET, Pairs, share_interval, suggested_threshold, threshold_rows
 from pipelines.evaluate import Report
 from pipelines.metrics import reliability
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#6b6b6b"
-TARGET = 0.95  # precision that the suggested threshold has to reach
-_FEWEST = 10  # values above a threshold: fewer prove nothing
 _MOST_BARS = 40
 _METADATA = ("Date", "Creator", "Format", "Type")
 _STYLE = {
@@ -50,8 +46,6 @@ _STYLE = {
     "figure.facecolor": "white",
 }
 
-Pairs = Sequence[tuple[float, bool]]  # (confidence, right)
-
 
 def evaluation(report: Report) -> dict[str, str]:
     """Title -> SVG."""
@@ -74,41 +68,6 @@ def evaluation(report: Report) -> dict[str, str]:
     return pictures
 
 
-def summary(records: Iterable[Mapping[str, Any]], report: Report | None = None) -> dict[str, str]:
-    """Title -> SVG. records: as `flows.views.dataset` gives them; with a `timing` beside (as in
-    `Store.result`) the cost is shown too."""
-    confidences: list[float] = []
-    grounded: Counter[str] = Counter()
-    costs: list[tuple[float, float]] = []
-    for record in records:
-        fields = [f for f in (record.get("fields") or {}).values() if f["value"] is not None]
-        confidences += [field["confidence"] for field in fields]
-        grounded.update(field["grounding"]["status"] for field in fields)
-        if timing := record.get("timing"):
-            parts = ("parse_seconds", "prefill_seconds", "decode_seconds")
-            seconds = sum(timing.get(part, 0.0) for part in parts)
-            costs.append((seconds, timing.get("prompt_tokens", 0) + timing.get("new_tokens", 0)))
-    pictures = evaluation(report) if report else {}
-    if confidences:
-        pictures["Confidence of the values"] = confidence_bars(confidences)
-        pictures["Where the values stand"] = grounding_bars(grounded)
-    if costs:
-        pictures["Cost by document"] = cost_curves(costs)
-    return pictures
-
-
-def suggested_threshold(pairs: Pairs) -> float | None:
-    """The lowest confidence from which on TARGET of the values are right; None where none is."""
-    best, right = None, 0
-    ordered = sorted(pairs, reverse=True)
-    for count, (confidence, good) in enumerate(ordered, 1):
-        right += good
-        last_of_its_kind = count == len(ordered) or ordered[count][0] < confidence
-        if last_of_its_kind and count >= _FEWEST and right >= TARGET * count:
-            best = confidence
-    return best
-
-
 def reliability_curve(pairs: Pairs) -> str:
     """How often values of a confidence are right, and how many have it."""
     bins = reliability([sure for sure, _ in pairs], [right for _, right in pairs])
@@ -121,7 +80,7 @@ def reliability_curve(pairs: Pairs) -> str:
             [0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1, label="as sure as right"
         )
         sure, right = [b.confidence for b in bins], [b.accuracy for b in bins]
-        spans = [_wilson(b.accuracy, b.n) for b in bins]
+        spans = [share_interval(b.accuracy, b.n) for b in bins]
         errors = [
             [max(0.0, r - low) for r, (low, _) in zip(right, spans, strict=True)],
             [max(0.0, high - r) for r, (_, high) in zip(right, spans, strict=True)],
@@ -145,11 +104,7 @@ def reliability_curve(pairs: Pairs) -> str:
 
 def threshold_curve(pairs: Pairs) -> str:
     """What is kept above a confidence, how much of it is right, and where to cut."""
-    ordered = sorted(pairs, reverse=True)
-    right, rows = 0, []
-    for count, (confidence, good) in enumerate(ordered, 1):
-        right += good
-        rows.append((confidence, right / count, count / len(ordered)))
+    rows = threshold_rows(pairs)
     suggested = suggested_threshold(pairs)
 
     def draw(figure: Any) -> None:
@@ -201,25 +156,6 @@ def cause_bars(causes: Mapping[str, int]) -> str:
     }
     labels = [said.get(name, name) for name in named]
     return _bars("Errors by cause", "wrong values", labels, list(named.values()), ORANGE)
-
-
-def grounding_bars(grounded: Mapping[str, int]) -> str:
-    """grounded: status -> number of values."""
-    said = {"exact": "as written", "fuzzy": "nearly so", "none": "not found"}
-    labels = [said[status] for status in said]
-    numbers = [grounded.get(status, 0) for status in said]
-    return _bars("Where the values stand in their documents", "values", labels, numbers, BLUE)
-
-
-def confidence_bars(confidences: Sequence[float]) -> str:
-    """How many values are how sure."""
-
-    def draw(figure: Any) -> None:
-        axes = figure.subplots()
-        axes.hist(confidences, bins=[n / 20 for n in range(21)], color=BLUE, edgecolor="white")
-        axes.set(xlim=(0, 1), xlabel="confidence", ylabel="values", title="How sure the values are")
-
-    return draw_svg(draw, 5.6, 2.8)
 
 
 def cost_curves(costs: Sequence[tuple[float, float]]) -> str:
@@ -305,16 +241,6 @@ def draw_svg(draw: Callable[[Any], None], width: float, height: float) -> str:
 def _cost_of_item(ratios: Mapping[str, tuple[float, float]]) -> tuple[float, float]:
     found = {name.split(".")[-1]: top for name, (top, _) in ratios.items()}
     return found.get("seconds", 0.0), found.get("tokens", 0.0)
-
-
-def _wilson(share: float, count: int) -> tuple[float, float]:
-    """The 95 % interval of a share of `count`."""
-    z = 1.96
-    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
-    reach = (
-        z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
-    )
-    return middle - reach, middle + reach
 
 
 def _short(name: str) -> str:

@@ -7,11 +7,14 @@ made apart by flows/review_media.py, because it needs the input files.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import Any
 
 from flows.corrections import Correction
+from flows.review_lists import lists_of
 from flows.store import Row, Store
 from flows.views import record_id
 
@@ -65,9 +68,10 @@ CHECKS = {
 
 def entries(store: Store, corrections: Mapping[str, list[Correction]]) -> Iterator[dict[str, Any]]:
     """One per input of the last run, in order."""
+    schema = json.loads(store.about().get("output_schema", "{}"))
     for row in store.rows():
         record, timing = store.result(row.key) if row.key else (None, {})
-        yield entry(row, record, timing, corrections.get(entry_id(row), ()))
+        yield entry(row, record, timing, corrections.get(entry_id(row), ()), schema)
 
 
 def entry_id(row: Row) -> str:
@@ -80,8 +84,12 @@ def entry(
     record: Mapping[str, Any] | None,
     timing: Mapping[str, Any],
     corrections: Iterable[Correction] = (),
+    schema: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Everything about one input as JSON. `output` is there when there is something to review."""
+    """Everything about one input as JSON; `edit` is there when there is something to review.
+
+    schema: of the outputs, which says what an item of an empty list has.
+    """
     whole: dict[str, Any] = {
         "id": entry_id(row),
         "path": row.path,
@@ -106,11 +114,11 @@ def entry(
         "checks": [_check(check) for check in record["checks"]],
         "model": record["model"],
         "timing": dict(timing),
-        **_output(record),
+        **_output(record, schema),
     }
 
 
-def _output(record: Mapping[str, Any]) -> dict[str, Any]:
+def _output(record: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
     """What the text views and the editor need of the output."""
     output = record["output"]
     if not isinstance(output, dict):
@@ -124,7 +132,7 @@ def _output(record: Mapping[str, Any]) -> dict[str, Any]:
         }
     if record["subtask"] == "tag":
         return {"edit": "label", "probabilities": output.get("probabilities") or {}}
-    return {"edit": "fields"}
+    return {"edit": "fields", "lists": lists_of(output, schema, record["schema_name"])}
 
 
 def _check(check: Mapping[str, Any]) -> dict[str, Any]:

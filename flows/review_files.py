@@ -16,6 +16,7 @@ from flows.files import replacing
 from flows.review import entries, entry_id
 from flows.review_html import Page, data_url, render
 from flows.review_media import Media
+from flows.review_summary import expected_of, summary
 from flows.show import find_run
 from flows.store import Row, Store
 from flows.views import write_views
@@ -47,16 +48,22 @@ def write_review(run: Path, output: Path | None = None, root: Path | None = None
     with Store.read(directory) as store:
         found = _corrections(directory)
         all_entries = list(entries(store, found))
-        with contextlib.closing(Media(input_folder(store, root))) as media:
+        inputs = input_folder(store, root)
+        with contextlib.closing(Media(inputs)) as media:
             made = _make_media(store, media, folder)
-        about = {"title": directory.resolve().name, "subtask": store.about().get("subtask", "")}
+        about: dict[str, Any] = {
+            "title": directory.resolve().name,
+            "subtask": store.about().get("subtask", ""),
+            "summary": summary(all_entries, expected_of(inputs)),
+            "served": False,
+        }
     linked = _size(folder) > EMBEDDED_BYTES
     starts = range(0, max(1, len(all_entries)), PART)
     for part, start in enumerate(starts):
         rows = all_entries[start : start + PART]
         page = Page(
             title=about["title"],
-            data={**about, "entries": rows, "served": False},
+            data={**about, "entries": rows},
             media=_blocks(rows, made, folder, linked),
             parts=tuple(_parts(starts, output)) if len(starts) > 1 else (),
             part=part,

@@ -28,11 +28,13 @@ SCRIPTS = (
     "sound",
     "texts",
     "fields",
+    "lists",
     "records",
+    "summary",
     "keys",
     "app",
 )
-STYLES = ("base", "records", "record", "evidence")
+STYLES = ("base", "records", "record", "evidence", "summary")
 
 # Ends a script or starts a comment in HTML, ends a line in old JavaScript, or is half a character.
 _UNSAFE = re.compile("[<>&\u2028\u2029\ud800-\udfff]")

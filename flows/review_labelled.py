@@ -11,11 +11,11 @@ import copy
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from flows.corrections import Correction, Corrections, Value, decision, values
+from flows.corrections import Correction, Corrections, Value, decision, removed, values
 from flows.files import replacing, write_lines
 from flows.review import TEXTS, entry_id
 from flows.review_files import input_folder
@@ -27,6 +27,8 @@ from model_onnx.errors import InputError, UsageError
 from pipelines.labelled import EXPECTED
 from pipelines.schemas import load_schema
 
+_GONE = object()  # an item that is not there
+_MOST_ADDED = 1000  # items of one list
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 
 
@@ -88,28 +90,67 @@ def label(
             f"got records of {name}, expected one of the five subtasks, which `flows eval` measures"
         )
     schema = _schema(about, record["schema_name"])
-    return row | {"schema": schema, "output": words_of(record, corrected)}
+    return row | {"schema": schema, "output": words_of(record, corrected, removed(made))}
 
 
-def words_of(record: Mapping[str, Any], corrected: Mapping[str, Value]) -> dict[str, Any]:
-    """The output with every value as the document writes it, or as a person corrected it."""
+def words_of(
+    record: Mapping[str, Any], corrected: Mapping[str, Value], gone: Iterable[str] = ()
+) -> dict[str, Any]:
+    """The output with every value as the document writes it, or as a person corrected it.
+
+    corrected: also the values of items behind a list's end, which are added; gone: items of lists.
+    """
     output: dict[str, Any] = copy.deepcopy(record["output"])
     words = {path: field["value"] for path, field in record["fields"].items()}
     for path, value in {**words, **corrected}.items():
-        steps = [int(at) if at else name for name, at in _STEP.findall(path)]
-        _put(output, steps, value)
-    return output
+        _put(output, _steps(path), value)
+    for path in gone:
+        _put(output, _steps(path), _GONE)
+    return _without_gone(output)  # type: ignore[no-any-return]
+
+
+def _steps(path: str) -> list[str | int]:
+    return [int(at) if at else name for name, at in _STEP.findall(path)]
 
 
 def _put(tree: Any, steps: list[str | int], value: Any) -> None:
     """Where the path leads nowhere (the output was made otherwise), nothing is put."""
     for at, step in enumerate(steps, 1):
-        inside = isinstance(tree, dict) and step in tree
-        if not (inside or (isinstance(tree, list) and isinstance(step, int) and step < len(tree))):
+        if isinstance(tree, list) and isinstance(step, int):
+            if not _make_room(tree, step):
+                return
+        elif isinstance(tree, _Added) and isinstance(step, str):
+            tree.setdefault(step, _GONE)
+        elif not (isinstance(tree, dict) and step in tree):
             return
         if at == len(steps):
             tree[step] = value
+        elif tree[step] is _GONE:
+            tree[step] = _Added() if isinstance(steps[at], str) else []
+        elif tree[step] is None and isinstance(steps[at], int):
+            tree[step] = []
         tree = tree[step]
+
+
+def _make_room(items: list[Any], place: int) -> bool:
+    """Lengthens a list to the place, within reason."""
+    behind = place + 1 - len(items)
+    if behind > _MOST_ADDED:
+        return False
+    items.extend([_GONE] * behind)
+    return True
+
+
+def _without_gone(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {name: _without_gone(value) for name, value in tree.items()}
+    if isinstance(tree, list):
+        return [_without_gone(value) for value in tree if value is not _GONE]
+    return None if tree is _GONE else tree
+
+
+class _Added(dict[str, Any]):
+    """An item that a person added: it takes any name."""
 
 
 def _schema(about: Mapping[str, str], name: str | None) -> Any:

@@ -26,6 +26,7 @@ from flows.review import entries, entry_id
 from flows.review_files import input_folder, refresh_views
 from flows.review_html import Page, policy, render
 from flows.review_media import File, Media
+from flows.review_summary import expected_of, summary
 from flows.run import log_unexpected
 from flows.show import find_run
 from flows.store import Row, Store
@@ -51,7 +52,8 @@ class Review:
         self.directory = directory
         self.corrections = Corrections.of_run(directory)
         self._store = Store.read(directory)
-        self._media = Media(input_folder(self._store, root), ahead=False)
+        self._inputs = input_folder(self._store, root)
+        self._media = Media(self._inputs, ahead=False)
         self._sounds: OrderedDict[str, File] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -67,6 +69,7 @@ class Review:
         data = {
             "title": title,
             "subtask": self._store.about().get("subtask", ""),
+            "summary": summary(rows, expected_of(self._inputs)),
             "entries": rows,
             "served": True,
         }

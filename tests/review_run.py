@@ -114,6 +114,19 @@ def receipt(name: str, total: str = "12.50", sure: float = 0.95, company: str = 
     return Document(name, page(total), made, "review", "ungrounded")
 
 
+def invoice(name: str) -> Document:
+    """Two lines of which the second's price stands nowhere."""
+    values = {
+        "items[0].name": Value("tea", 0.9),
+        "items[0].price": Value("1.50", 0.8, parsed="1.5"),
+        "items[1].name": Value("milk", 0.7),
+        "items[1].price": Value("2.00", 0.2, "none"),
+    }
+    output = {"items": [{"name": "tea", "price": "1.50"}, {"name": "milk", "price": "2.00"}]}
+    check = {"name": "ungrounded", "passed": False, "reason": "not in the evidence: items[1].price"}
+    return Document(name, page(name), record("extract", output, values, checks=[check]), "review")
+
+
 def page(text: str) -> bytes:
     image = Image.new("L", (400, 300), 255)
     ImageDraw.Draw(image).text((200, 125), text, fill=0)

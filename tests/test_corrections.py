@@ -70,6 +70,7 @@ def test_the_newest_decision_stands_and_one_taken_back_is_not_exported() -> None
         ([made("", "open"), made()], "corrected"),
         ([made("", "rejected", at=AT), made("a", "open")], "rejected"),
         ([made("a", "open")], "open"),
+        ([made("", "accepted"), made("items[1]", "rejected", None)], "corrected"),
     ],
 )
 def test_a_record_has_one_decision(corrections: list[Correction], expected: str) -> None:

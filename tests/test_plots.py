@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from flows.plots import evaluation, suggested_threshold, summary, write_plots
+from flows.plots import evaluation, write_plots
 from pipelines.evaluate import Report
 from pipelines.metrics import Interval
 
@@ -67,40 +67,14 @@ def test_nothing_in_a_picture_acts_or_is_fetched() -> None:
         assert all(link.startswith("#") for link in links)
 
 
-def test_the_threshold_is_the_lowest_that_keeps_the_promise() -> None:
-    right = [(0.9, True)] * 19 + [(0.8, True)] * 19 + [(0.7, False)] * 2
-    assert suggested_threshold(right) == 0.7
-    assert suggested_threshold([*right, (0.6, False)]) == 0.7
-    assert suggested_threshold([(0.7, False), *right]) == 0.8
-    assert suggested_threshold([(0.9, True)] * 9) is None
-    assert suggested_threshold([(0.5, True), (0.5, False)] * 20) is None
-    assert suggested_threshold([]) is None
-
-
-def test_values_of_one_confidence_are_kept_or_left_together() -> None:
-    mixed = [(0.9, True)] * 19 + [(0.9, False)] * 19
-    assert suggested_threshold(mixed) is None
-
-
-def test_a_run_without_labels_has_pictures_too(tmp_path: Path) -> None:
-    record: dict[str, Any] = {
-        "fields": {
-            "a": {"value": "x", "confidence": 0.5, "grounding": {"status": "exact"}},
-            "b": {"value": None, "confidence": 0.1, "grounding": {"status": "none"}},
-        },
-        "timing": {"parse_seconds": 1.0, "decode_seconds": 0.5, "new_tokens": 7},
-    }
-    made = summary([record, {"fields": {}}])
-    assert list(made) == [
-        "Confidence of the values", "Where the values stand", "Cost by document",
-    ]  # fmt: skip
-    assert "median 1.5" in words(made["Cost by document"])
-    assert summary([]) == {}
+def test_each_picture_is_a_file_named_by_its_title(tmp_path: Path) -> None:
+    made = evaluation(report())
     paths = write_plots(tmp_path / "pictures", made)
     assert [path.name for path in paths] == [
-        "confidence-of-the-values.svg", "where-the-values-stand.svg", "cost-by-document.svg",
+        "reliability-extract.svg", "confidence-threshold-extract.svg", "f1-by-field.svg",
+        "errors-by-cause.svg", "cost-by-document.svg",
     ]  # fmt: skip
-    assert paths[0].read_text("utf-8") == made["Confidence of the values"]
+    assert paths[2].read_text("utf-8") == made["F1 by field"]
 
 
 def test_without_matplotlib_the_error_says_what_to_install(monkeypatch: Any) -> None:

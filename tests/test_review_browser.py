@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.review_run import (
     Run,
     cleaned,
     failed,
+    invoice,
     make_run,
     receipt,
     recording,
@@ -74,6 +76,7 @@ def documents() -> list[Document]:
         cleaned("clean.txt"),
         failed("locked.pdf"),
         rtl,
+        invoice("invoice.png"),
         recording("sound.wav"),
         text_document("xss.txt", HOSTILE),
     ]
@@ -81,7 +84,11 @@ def documents() -> list[Document]:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return make_run(tmp_path_factory.mktemp("run"), documents())
+    made = make_run(tmp_path_factory.mktemp("run"), documents())
+    expected = {"company": "ACME", "total": "12.50", "date": "3 May"}
+    line = {"file": "a.png", "subtask": "extract", "schema": "receipt", "output": expected}
+    (made.inputs / "expected.jsonl").write_text(json.dumps(line))
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -182,17 +189,68 @@ def test_corrections_survive_a_reload_and_can_be_taken_back(
     browser.refresh()
     until(browser, lambda: texts(browser, ".value.corrected ins") == ["13.50"])
     assert texts(browser, "#rows .decision")[:2] == ["\u2713 Accepted", "\u270e Corrected"]
-    assert texts(browser, "#progress") == ["2 of 6 looked at"]
+    assert texts(browser, "#progress") == ["2 of 7 looked at"]
     press(browser, "k")
     until(browser, lambda: texts(browser, "h2") == ["a.png"])
     press(browser, "u")
-    until(browser, lambda: texts(browser, "#progress") == ["1 of 6 looked at"])
+    until(browser, lambda: texts(browser, "#progress") == ["1 of 7 looked at"])
+
+
+def test_items_of_a_list_are_added_and_removed_by_keyboard(
+    browser: Any, run: Run, page: Path
+) -> None:
+    open_record(browser, page, run, "invoice.png")
+    assert texts(browser, ".item .name") == ["items[0]", "items[1]"]
+    browser.execute_script("""document.querySelector('[data-path="items[1]"] button').focus()""")
+    press(browser, "x")
+    until(browser, lambda: texts(browser, ".item.gone .name") == ["items[1] removed"])
+    assert texts(browser, ".field .name") == ["items[0].name", "items[0].price"]
+    press(browser, "n")
+    element(browser, ".item.end input")
+    press(browser, "bread\t3.10\n")
+    until(browser, lambda: texts(browser, ".value.corrected ins") == ["bread", "3.10"])
+    added = ["items[0].name", "items[0].price", "items[2].name", "items[2].price"]
+    assert texts(browser, ".field .name") == added
+    assert texts(browser, ".state.added") == ["Added", "Added"]
+    browser.refresh()
+    until(browser, lambda: texts(browser, ".value.corrected ins") == ["bread", "3.10"])
+    assert texts(browser, ".decided") == ["Corrected"]
+    assert browser.execute_script(UNNAMED) == []
+    element(browser, ".item.gone button").click()
+    until(browser, lambda: not texts(browser, ".item.gone"))
+    browser.execute_script("""document.querySelector('[data-path="items[2]"] button').focus()""")
+    press(browser, "x")
+    until(browser, lambda: not texts(browser, ".decided"))
+    assert texts(browser, ".value.corrected") == []
+
+
+def test_the_summary_says_what_failed_how_right_and_what_it_cost(
+    browser: Any, run: Run, page: Path
+) -> None:
+    browser.get(page.as_uri())
+    element(browser, ".side")
+    press(browser, "s")
+    until(browser, lambda: texts(browser, "h2") == ["Summary of the run"])
+    seen = dict(zip(texts(browser, ".card h3"), texts(browser, ".card"), strict=True))
+    assert "encrypted 1 Save a copy without the password" in seen["What failed, and why"]
+    assert "2 of 2 values are right, 100 %" in seen["How right it is"]
+    assert "No value was given 1" in seen["How right it is"]
+    assert "Of 1 records" in seen["How right it is"]
+    assert "date 0.00" in seen["Right by field"]
+    assert "700 tokens read, 140 written" in seen["What it cost"]
+    drawings = "return [...document.querySelectorAll('.drawing')].map((e) => e.ariaLabel)"
+    assert len(browser.execute_script(drawings)) == 4 == len(texts(browser, ".drawing"))
+    assert all(browser.execute_script(drawings))
+    element(browser, ".card details summary").click()
+    assert texts(browser, ".card details[open] tbody tr")[-1].startswith("95 % to 100 %")
+    element(browser, ".card a[href]").click()
+    until(browser, lambda: texts(browser, "h2") != ["Summary of the run"])
 
 
 def test_filters_by_status_field_confidence_and_words(browser: Any, run: Run, page: Path) -> None:
     browser.get(page.as_uri())
     element(browser, "#rows li")
-    assert texts(browser, "#count") == ["7 records"]
+    assert texts(browser, "#count") == ["8 records"]
     element(browser, ".chip.failed").click()
     assert texts(browser, "#rows .file") == ["locked.pdf"]
     element(browser, ".chip.failed").click()
@@ -249,6 +307,10 @@ def test_everything_has_contrast_and_a_name_and_fits_a_phone(
             assert driver.execute_script(UNNAMED) == []
             wide = "return document.documentElement.scrollWidth"
             assert driver.execute_script(wide) <= 360, name
+        driver.get(f"{page.as_uri()}#summary")
+        until(driver, lambda: texts(driver, ".card"))
+        assert driver.execute_script(CONTRAST) == [] == driver.execute_script(UNNAMED)
+        assert driver.execute_script("return document.documentElement.scrollWidth") <= 360
         element(driver, "#list-open").click()
         assert texts(driver, "#rows .file") == sorted(run.ids)
         assert driver.execute_script(CONTRAST) == []

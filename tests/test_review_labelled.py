@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -79,9 +80,27 @@ def test_values_are_the_words_of_the_document_wherever_they_stand() -> None:
     assert output["total"] == "12.5"
 
 
-@given(st.text(max_size=20))
+def test_items_of_lists_are_added_and_removed() -> None:
+    output = {"items": [{"name": "tea"}, {"name": "milk"}], "phones": None, "none": []}
+    added = {
+        "items[3].name": "bread",
+        "items[3].price.amount": "3",
+        "phones[0]": "123",
+        "none[1].x[0]": "y",
+        "items[99999].name": "too far",
+    }
+    made = words_of(record("extract", output), added, ["items[0]", "items[2]", "phones[7]"])
+    assert made == {
+        "items": [{"name": "milk"}, {"name": "bread", "price": {"amount": "3"}}],
+        "phones": ["123"],
+        "none": [{"x": ["y"]}],
+    }
+
+
+@given(st.text(max_size=20) | st.from_regex(r"(a|b)(\[\d{1,9}\]|\.[a-c]){0,4}", fullmatch=True))
 def test_no_path_raises(path: str) -> None:
-    words_of(record("extract", {"a": [1], "b": {}}, {}), {path: "x"})
+    made = record("extract", {"a": [1, {"b": []}], "b": {"a": None}}, {})
+    json.dumps(words_of(made, {path: "x", f"{path}.c": "y"}, [path]))
 
 
 def test_a_tag_keeps_its_labels_and_other_subtasks_are_refused() -> None:

@@ -2,14 +2,26 @@
 
 let current = null;
 
-async function show(entry) {
+/** Marks what is on show in the list. entry: null for the summary. */
+function turnTo(entry, title) {
   current?.row.querySelector("a").removeAttribute("aria-current");
+  byId("summary-link").setAttribute("aria-current", entry ? "false" : "page");
   current = entry;
+  document.title = `${title} - review`;
+  openList(false);
+}
+
+function showSummary() {
+  turnTo(null, "Summary");
+  byId("record").replaceChildren(summaryView(DATA.summary));
+  byId("record").scrollTop = 0;
+}
+
+async function show(entry) {
+  turnTo(entry, entry.path);
   const link = entry.row.querySelector("a");
   link.setAttribute("aria-current", "true");
   entry.row.scrollIntoView({ block: "nearest" });
-  document.title = `${entry.path} - review`;
-  openList(false);
   const main = byId("record");
   main.replaceChildren(head(entry), h("p", { class: "notice" }, "Loading the source..."));
   const media = await mediaOf(entry);
@@ -141,6 +153,7 @@ function openList(open) {
 }
 
 function showFromAddress() {
+  if (location.hash === "#summary") return showSummary();
   const entry = ENTRIES.get(location.hash.slice(1)) ?? visible[0];
   if (entry && entry !== current) show(entry);
 }

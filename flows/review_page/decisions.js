@@ -38,7 +38,9 @@ function storage() {
 function decisionOf(entry) {
   const whole = entry.corrections.get("")?.verdict ?? "open";
   if (whole === "rejected") return whole;
-  const corrected = [...entry.corrections.values()].some((made) => made.verdict === "corrected");
+  const corrected = [...entry.corrections.values()].some(
+    (made) => made.verdict === "corrected" || (made.field && made.verdict === "rejected"),
+  );
   return corrected ? "corrected" : whole;
 }
 
@@ -49,16 +51,21 @@ function correctionOf(entry, field) {
 }
 
 /** Returns whether it is saved. */
-async function decide(entry, field, verdict, value = null) {
-  const made = { record: entry.id, field, verdict, value, at: new Date().toISOString() };
-  const before = entry.corrections.get(field);
-  entry.corrections.set(field, made);
+function decide(entry, field, verdict, value = null) {
+  return decideAll(entry, [[field, verdict, value]]);
+}
+
+/** changes: [field, verdict, value] of each; all are saved or none. */
+async function decideAll(entry, changes) {
+  const at = new Date().toISOString();
+  const made = changes.map(([field, verdict, value]) => ({ record: entry.id, field, verdict, value, at }));
+  const before = new Map(entry.corrections);
+  for (const one of made) entry.corrections.set(one.field, one);
   try {
-    if (DATA.served) await send([made]);
+    if (DATA.served) await send(made);
     else storage().setItem(STORED + entry.id, JSON.stringify([...entry.corrections.values()]));
   } catch (error) {
-    if (before) entry.corrections.set(field, before);
-    else entry.corrections.delete(field);
+    entry.corrections = before;
     alert(`This was not saved: ${error.message}. ${DATA.served ? "Is the server still running?" : ""}`);
     return false;
   }

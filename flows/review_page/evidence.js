@@ -6,6 +6,7 @@ const STATES = {
   none: { name: "Not in the source", title: "These words stand nowhere in the source." },
   unguarded: { name: "Unguarded", title: "There were no words to hold this value against." },
   absent: { name: "Absent", title: "The model found no value for this field." },
+  added: { name: "Added", title: "You added this value." },
 };
 
 /** What is shown beside an entry: from the page, or from the server. */

@@ -1,7 +1,7 @@
 // The values of a record: where each stands, how sure the model was, and what a person says.
 
 function fieldList(entry, links, refresh) {
-  const rows = entry.fields.map((field) => fieldRow(entry, field, links, refresh));
+  const rows = rowsWithLists(entry, (field) => fieldRow(entry, field, links, refresh), refresh);
   return h("ul", { class: "fields", "aria-label": "Fields" }, rows);
 }
 
@@ -28,7 +28,7 @@ function fieldRow(entry, field, links, refresh) {
     h(
       "div",
       { class: "facts" },
-      sureness(field.sure, "sure"),
+      field.sure === null ? null : sureness(field.sure, "sure"),
       stateView(field, links),
     ),
   );
@@ -44,7 +44,7 @@ function valueView(field, correction) {
       "div",
       { class: "value corrected" },
       h("ins", { dir: "auto" }, value),
-      h("span", { class: "was" }, "model: ", h("del", { dir: "auto" }, model)),
+      field.state === "added" ? null : h("span", { class: "was" }, "model: ", h("del", { dir: "auto" }, model)),
     );
   }
   const parsed = field.parsed !== null && field.parsed !== String(field.value);
@@ -104,25 +104,28 @@ function labelChoice(entry, now) {
   return h("select", { "aria-label": "Label" }, options);
 }
 
-/** Puts an editor in the place of a value. Enter saves, Escape leaves. */
+/** Puts an editor in the place of a value. */
 function openEditor(row, input, save, leave, more = []) {
-  row.querySelector(".value, .words")?.replaceChildren(
-    h(
-      "form",
-      {
-        class: "editor",
-        onsubmit: (event) => { event.preventDefault(); save(); },
-        onkeydown: (event) => {
-          if (event.key === "Escape") leave();
-          if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) save();
-        },
-      },
-      input,
-      h("div", { class: "choices" }, h("button", { type: "submit", class: "main" }, "Save"), button("Cancel", leave, { class: "quiet" }), more),
-    ),
-  );
+  row.querySelector(".value, .words")?.replaceChildren(editor([input], save, leave, more));
   input.focus();
   input.select?.();
+}
+
+/** Enter saves, Escape leaves. */
+function editor(parts, save, leave, more = []) {
+  return h(
+    "form",
+    {
+      class: "editor",
+      onsubmit: (event) => { event.preventDefault(); save(); },
+      onkeydown: (event) => {
+        if (event.key === "Escape") leave();
+        if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) save();
+      },
+    },
+    parts,
+    h("div", { class: "choices" }, h("button", { type: "submit", class: "main" }, "Save"), button("Cancel", leave, { class: "quiet" }), more),
+  );
 }
 
 /** The probabilities of a tag's labels. */

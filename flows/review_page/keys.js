@@ -7,6 +7,9 @@ const KEYS = [
   ["r", "Reject, and on to the next", () => judge("rejected")],
   ["u", "Take the decision back", () => judge("open")],
   ["e", "Edit the field in focus, or the least sure one", () => editLeastSure()],
+  ["n", "Add to the list in focus, or to the first one", () => addToList()],
+  ["x", "Remove the list's item in focus", () => removeItem()],
+  ["s", "Summary of the run", () => { location.hash = "summary"; }],
   ["/", "Find", () => { openList(true); byId("words").focus(); }],
   ["?", "This help", () => byId("help").showModal()],
 ];
