@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from model_onnx.bundle import Bundle
 from model_onnx.config import ModelConfig
-from model_onnx.constrain import Choices, Constraint, FreeText, JsonSchema, Regex
+from model_onnx.constrain import Choices, Constraint, FreeText, JsonSchema, Regex, ToolCalls
 from model_onnx.errors import RequestError
 from model_onnx.prompt import MediaKind, MediaSpan, Prompt
 from model_onnx.sample import Sampling
@@ -48,6 +48,7 @@ _KINDS: dict[type, str] = {
     JsonSchema: "json_schema",
     Regex: "regex",
     Choices: "choices",
+    ToolCalls: "tool_calls",
     FreeText: "free_text",
 }
 _Array = NDArray[Any]
@@ -256,8 +257,24 @@ def _constraint(raw: Any) -> Constraint:
     match raw:
         case {"kind": "free_text", **rest} if not rest:
             return FreeText()
-        case {"kind": "regex", "pattern": str(pattern), **rest} if not rest:
-            return Regex(pattern)
+        case {
+            "kind": "regex",
+            "pattern": str(pattern),
+            "may_break_off": bool(may_break_off),
+            **rest,
+        } if not rest:
+            return Regex(pattern, may_break_off)
+        case {
+            "kind": "tool_calls",
+            "tools": [*tools],
+            "most": int(most),
+            "must_call": bool(must_call),
+            "evidence": (str() | None) as evidence,
+            **rest,
+        } if not rest:
+            if all(_is_declaration(tool) for tool in tools):
+                pairs = tuple((name, schema) for name, schema in tools)
+                return ToolCalls(pairs, _natural(most, 1000), must_call, evidence)
         case {"kind": "choices", "options": [*options], **rest} if not rest:
             if all(isinstance(option, str) for option in options):
                 return Choices(tuple(options))
@@ -269,6 +286,10 @@ def _constraint(raw: Any) -> Constraint:
         } if not rest:
             return JsonSchema(schema, evidence)
     raise ValueError("an unknown constraint")
+
+
+def _is_declaration(raw: Any) -> bool:
+    return isinstance(raw, list) and len(raw) == 2 and all(isinstance(t, str) for t in raw)
 
 
 def _sampling(raw: Any) -> Sampling:

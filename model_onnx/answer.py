@@ -18,6 +18,7 @@ from model_onnx.errors import InputError
 
 CHANNEL_OPEN, CHANNEL_CLOSE = "<|channel>", "<channel|>"
 CALL_OPEN, CALL_CLOSE = "<|tool_call>", "<tool_call|>"
+QUOTE = '<|"|>'
 
 _CALL = re.compile(r"\s*call:([^{}]+)(\{.*\})\s*", re.DOTALL)
 _LEXEME = re.compile(

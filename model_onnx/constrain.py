@@ -16,7 +16,7 @@ checked here and becomes a ConstraintError: an answer is never silently unconstr
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -24,11 +24,12 @@ from typing import Any
 import numpy as np
 from llguidance import LLMatcher, LLTokenizer
 
-from model_onnx.answer import CHANNEL_CLOSE, CHANNEL_OPEN
+from model_onnx.answer import CALL_CLOSE, CHANNEL_CLOSE, CHANNEL_OPEN, QUOTE
 from model_onnx.bundle import TOKENIZER, Bundle
+from model_onnx.calls import calls_grammar
 from model_onnx.errors import BundleError, ConstraintError
 from model_onnx.grammar import json_grammar, literals_grammar, regex_grammar
-from model_onnx.matcher import GrammarMatcher, Matcher, Vocabulary
+from model_onnx.matcher import GrammarMatcher, Matcher, Notation, Vocabulary
 from model_onnx.thinking import Channel, ThoughtMatcher
 
 # What an ending tries where the grammar leaves a choice: close what is open, write what says
@@ -48,9 +49,13 @@ class JsonSchema:
 
 @dataclass(frozen=True)
 class Regex:
-    """The whole answer matches the pattern (Rust dialect, no look-around)."""
+    """The whole answer matches the pattern (Rust dialect, no look-around).
+
+    may_break_off: a spent budget cuts the answer off where it stands. Else a legal ending is kept
+    ready for it, which costs tens of milliseconds a token where the ending is a long text."""
 
     pattern: str
+    may_break_off: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,11 +66,24 @@ class Choices:
 
 
 @dataclass(frozen=True)
+class ToolCalls:
+    """Up to `most` calls of declared tools, or text in their place unless a call is a must.
+
+    tools: (name, JSON Schema text of the arguments); evidence: as in JsonSchema."""
+
+    tools: tuple[tuple[str, str], ...]
+    most: int = 1
+    must_call: bool = False
+    evidence: str | None = None
+
+
+@dataclass(frozen=True)
 class FreeText:
     """Anything until the model ends its turn."""
 
 
-Constraint = JsonSchema | Regex | Choices | FreeText
+Bounded = JsonSchema | Regex | Choices | ToolCalls
+Constraint = Bounded | FreeText
 
 
 class Grammar:
@@ -115,8 +133,16 @@ class Grammar:
             return Matcher(plain, max_new_tokens)
         matcher = self._start(constraint)
         is_json = isinstance(constraint, JsonSchema)
+        may_break_off = isinstance(constraint, Regex) and constraint.may_break_off
         try:
-            return GrammarMatcher(self._vocabulary, matcher, max_new_tokens, is_json=is_json)
+            return GrammarMatcher(
+                self._vocabulary,
+                matcher,
+                max_new_tokens,
+                is_json=is_json,
+                may_break_off=may_break_off,
+                notation=self._notation(constraint),
+            )
         except ConstraintError as error:
             raise ConstraintError(f"{_describe(constraint)}: {error}") from error
 
@@ -157,9 +183,17 @@ class Grammar:
         prefixes = {tuple(ids[:n]) for ids in sequences for n in range(len(ids))}
         return [[*ids, end] if tuple(ids) in prefixes else ids for ids in sequences]
 
-    def _start(self, constraint: JsonSchema | Regex | Choices) -> Any:
+    def _notation(self, constraint: Bounded) -> Notation | None:
+        """How calls are closed; None: like JSON, or not at all."""
+        if not isinstance(constraint, ToolCalls):
+            return None
+        quote, close = ([self._controls[name]] for name in (QUOTE, CALL_CLOSE))
+        closers = (self.encode(text) for text in ("}", "]", ",", "null", "false", "0"))
+        return Notation(quote, (close, quote, *closers))
+
+    def _start(self, constraint: Bounded) -> Any:
         """A new llguidance matcher."""
-        lark = _lark(constraint)
+        lark = _lark(constraint, self._controls)
         try:
             lark.encode()
         except UnicodeEncodeError as error:
@@ -201,20 +235,30 @@ def _check_options(options: Sequence[str]) -> None:
         )
 
 
-def _lark(constraint: JsonSchema | Regex | Choices) -> str:
+def _lark(constraint: Bounded, controls: Mapping[str, int]) -> str:
     if isinstance(constraint, JsonSchema):
         return json_grammar(constraint.schema, constraint.evidence)
     if isinstance(constraint, Regex):
         return regex_grammar(constraint.pattern)
+    if isinstance(constraint, ToolCalls):
+        return calls_grammar(
+            constraint.tools,
+            controls,
+            most=constraint.most,
+            must_call=constraint.must_call,
+            evidence=constraint.evidence,
+        )
     _check_options(constraint.options)
     return literals_grammar(constraint.options)
 
 
-def _describe(constraint: JsonSchema | Regex | Choices) -> str:
+def _describe(constraint: Bounded) -> str:
     if isinstance(constraint, JsonSchema):
         text = f"the schema {constraint.schema}"
     elif isinstance(constraint, Regex):
         text = f"the pattern {constraint.pattern!r}"
+    elif isinstance(constraint, ToolCalls):
+        text = f"the tools {[name for name, _ in constraint.tools]}"
     else:
         text = f"the choices {list(constraint.options)}"
     return text if len(text) <= 300 else text[:300] + " ..."

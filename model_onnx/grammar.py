@@ -51,7 +51,7 @@ def json_grammar(schema: str, evidence: str | None = None) -> str:
     """The Lark text of a JSON Schema document, optionally with an evidence text for its verbatim
     strings. Raises ConstraintError."""
     try:
-        return _Compiler(json.loads(schema), evidence).lark()
+        return Compiler(json.loads(schema), evidence).lark()
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise ConstraintError(
             f"the text is no JSON Schema ({type(error).__name__}: {error}): {schema[:200]}"
@@ -60,7 +60,7 @@ def json_grammar(schema: str, evidence: str | None = None) -> str:
 
 def literals_grammar(options: Iterable[str]) -> str:
     """Exactly one of the texts."""
-    return "start: " + " | ".join(_quote(option) for option in options)
+    return "start: " + " | ".join(quote(option) for option in options)
 
 
 def regex_grammar(pattern: str) -> str:
@@ -94,7 +94,7 @@ _UNSPACED_SCRIPTS = re.compile(
 )
 
 
-def _quote(text: str) -> str:
+def quote(text: str) -> str:
     """A Lark string literal."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
@@ -103,9 +103,11 @@ def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-class _Compiler:
-    """One schema. Every method `_x(schema, where, verbatim)` returns the name of a rule; equal
-    bodies share one rule. `where`: a path such as `$.items[].price` for messages."""
+class Compiler:
+    """One schema; model_onnx/calls.py writes it in another notation.
+
+    Every method `_x(schema, where, verbatim)` returns the name of a rule; equal bodies share one
+    rule. `where`: a path such as `$.items[].price` for messages."""
 
     def __init__(self, root: Any, evidence: str | None) -> None:
         self._root = root
@@ -127,7 +129,7 @@ class _Compiler:
 
     def _node(self, schema: Any, where: str, verbatim: bool) -> str:
         if not isinstance(schema, dict) or not schema.keys() - _ANNOTATIONS:
-            raise _refused("type", where, f"got {_json(schema)}, expected a schema with a type")
+            raise refused("type", where, f"got {_json(schema)}, expected a schema with a type")
         verbatim = bool(schema.get("verbatim", verbatim))
         for keyword in ("$ref", "allOf", "anyOf", "oneOf"):
             if keyword in schema:
@@ -144,11 +146,11 @@ class _Compiler:
     def _typed(self, schema: dict[str, Any], where: str, verbatim: bool) -> str:
         kind = schema.get("type")
         if not isinstance(kind, str) or kind not in _KEYWORDS:
-            raise _refused("type", where, f"got {kind!r}, expected one of {sorted(_KEYWORDS)}")
+            raise refused("type", where, f"got {kind!r}, expected one of {sorted(_KEYWORDS)}")
         _check_keywords(schema, frozenset().union(*_KEYWORDS.values()), where)
         schema = {k: v for k, v in schema.items() if k in _KEYWORDS[kind] or k == "type"}
         if verbatim and kind not in ("string", "null"):
-            raise _refused("verbatim", where, f"got type {kind}, expected string; remove it")
+            raise refused("verbatim", where, f"got type {kind}, expected string; remove it")
         if kind == "object":
             return self._object(schema, where)
         if kind == "array":
@@ -184,11 +186,11 @@ class _Compiler:
     def _resolve(self, reference: str, where: str) -> Any:
         target = self._root
         if not reference.startswith("#"):
-            raise _refused("$ref", where, f"got {reference!r}, expected one into this schema (#/)")
+            raise refused("$ref", where, f"got {reference!r}, expected one into this schema (#/)")
         for part in reference[1:].split("/")[1:]:
             part = part.replace("~1", "/").replace("~0", "~")
             if not isinstance(target, dict) or part not in target:
-                raise _refused("$ref", where, f"{reference!r} leads nowhere")
+                raise refused("$ref", where, f"{reference!r} leads nowhere")
             target = target[part]
         return target
 
@@ -214,7 +216,7 @@ class _Compiler:
                 _merge_keyword(merged, key, value, where)
         self._merging += 1
         if self._merging > MAX_NESTING:
-            raise _refused("$ref", where, "the references never end")
+            raise refused("$ref", where, "the references never end")
         name = self._node(merged, where, verbatim)
         self._merging -= 1
         return name
@@ -228,36 +230,40 @@ class _Compiler:
             marks = _marks(branch)
             for other in seen:
                 if not any(marks[name].isdisjoint(other[name]) for name in marks if name in other):
-                    raise _refused("oneOf", where, "its branches overlap; use anyOf")
+                    raise refused("oneOf", where, "its branches overlap; use anyOf")
             seen.append(marks)
 
     def _values(self, schema: dict[str, Any], where: str, verbatim: bool) -> str:
         _check_keywords(schema, {"enum", "const"}, where)
         if verbatim:
-            raise _refused("verbatim", where, "it has fixed values; remove one of them")
+            raise refused("verbatim", where, "it has fixed values; remove one of them")
         values = schema["enum"] if "enum" in schema else [schema["const"]]
         if "const" in schema:
             values = [value for value in values if value == schema["const"]]
         if "type" in schema:
             values = [value for value in values if _is_kind(value, schema["type"])]
         if not values:
-            raise _refused("enum", where, "no value is left; expected at least one")
-        return self._define(" | ".join(_quote(_json(value)) for value in values))
+            raise refused("enum", where, "no value is left; expected at least one")
+        return self._define(" | ".join(self._literal(value, where) for value in values))
+
+    def _literal(self, value: object, where: str) -> str:
+        """One fixed value in Lark."""
+        return quote(_json(value))
 
     def _object(self, schema: dict[str, Any], where: str) -> str:
         properties = schema.get("properties") or {}
         if isinstance(schema.get("additionalProperties", False), dict) or not properties:
-            raise _refused(
+            raise refused(
                 "additionalProperties",
                 where,
                 "free keys cannot be enforced; declare the properties or use a list of pairs",
             )
         for name in schema.get("required", ()):
             if name not in properties:
-                raise _refused("required", where, f"{name!r} is not in properties")
+                raise refused("required", where, f"{name!r} is not in properties")
         body = []
         for index, (name, value) in enumerate(properties.items()):
-            body.append(_quote(("," if index else "{") + _json(name) + ":"))
+            body.append(quote(("," if index else "{") + _json(name) + ":"))
             body.append(self._node(value, f"{where}.{name}", False))
         return self._define(" ".join(body) + ' "}"')
 
@@ -269,13 +275,13 @@ class _Compiler:
             ]
             fits = least <= len(items) <= (len(items) if most is None else most)
             if schema.get("items", False) is not False or not fits:
-                raise _refused("prefixItems", where, "expected a tuple of fixed length")
+                raise refused("prefixItems", where, "expected a tuple of fixed length")
             return self._define('"[" ' + ' "," '.join(items) + ' "]"')
         most = max(least, MAX_ITEMS) if most is None else most
         if least > most:
-            raise _refused("maxItems", where, f"got {most}, expected at least minItems {least}")
+            raise refused("maxItems", where, f"got {most}, expected at least minItems {least}")
         if "items" not in schema:
-            raise _refused("items", where, "it is missing; expected the schema of an item")
+            raise refused("items", where, "it is missing; expected the schema of an item")
         if most == 0:
             return self._define('"[]"')
         item = self._node(schema["items"], f"{where}[]", False)
@@ -287,10 +293,10 @@ class _Compiler:
         default = MAX_FORMATTED_LENGTH if "format" in schema else MAX_LENGTH
         most = schema.get("maxLength", max(least, default))
         if least > most:
-            raise _refused("maxLength", where, f"got {most}, expected at least minLength {least}")
+            raise refused("maxLength", where, f"got {most}, expected at least minLength {least}")
         formed = [keyword for keyword in ("pattern", "format") if keyword in schema]
         if verbatim and formed:
-            raise _refused(formed[0], where, "it cannot be combined with verbatim")
+            raise refused(formed[0], where, "it cannot be combined with verbatim")
         if verbatim and self._evidence is not None:
             return self._verbatim(least, most)
         if formed:
@@ -322,7 +328,7 @@ class _Compiler:
         return self._define("%json " + _json(schema | {"x-guidance": _COMPACT}))
 
 
-def _refused(keyword: str, where: str, reason: str) -> ConstraintError:
+def refused(keyword: str, where: str, reason: str) -> ConstraintError:
     return ConstraintError(f"schema keyword {keyword!r} at {where}: {reason}")
 
 
@@ -330,7 +336,7 @@ def _check_keywords(schema: dict[str, Any], known: Set[str], where: str) -> None
     """Keywords of another kind have no effect, as the standard says; unknown ones are refused."""
     for keyword in schema.keys() - known - _ANNOTATIONS - {"type"}:
         if not keyword.startswith("x-"):
-            raise _refused(keyword, where, "it cannot be enforced; remove it")
+            raise refused(keyword, where, "it cannot be enforced; remove it")
 
 
 def _merge_keyword(merged: dict[str, Any], key: str, value: Any, where: str) -> None:
@@ -341,7 +347,7 @@ def _merge_keyword(merged: dict[str, Any], key: str, value: Any, where: str) -> 
     elif key == "properties" and not merged[key].keys() & value.keys():
         merged[key] = {**merged[key], **value}
     else:
-        raise _refused(key, where, "allOf or the keywords beside a $ref contradict; merge them")
+        raise refused(key, where, "allOf or the keywords beside a $ref contradict; merge them")
 
 
 def _marks(branch: dict[str, Any]) -> dict[str, set[str]]:

@@ -42,6 +42,14 @@ class Vocabulary:
         return self.eos.union(self.suppressed.tolist())
 
 
+@dataclass(frozen=True)
+class Notation:
+    """What an ending tries, as ids: quote begins or ends a text, closers in order."""
+
+    quote: list[int]
+    closers: tuple[list[int], ...]
+
+
 class Matcher:
     """One answer under no grammar: free text.
 
@@ -136,14 +144,26 @@ class _Step:
 class GrammarMatcher(Matcher):
     """One answer under a grammar. A legal ending always fits the remaining budget.
 
-    matcher: a fresh LLMatcher. It never raises, so its error state is checked after each use."""
+    matcher: a fresh LLMatcher. It never raises, so its error state is checked after each use.
+    may_break_off: no ending is kept ready; a spent budget cuts the answer off, `truncated`."""
 
     def __init__(
-        self, vocabulary: Vocabulary, matcher: Any, max_new_tokens: int, *, is_json: bool
+        self,
+        vocabulary: Vocabulary,
+        matcher: Any,
+        max_new_tokens: int,
+        *,
+        is_json: bool,
+        may_break_off: bool = False,
+        notation: Notation | None = None,
     ) -> None:
         super().__init__(vocabulary, max_new_tokens)
         self._matcher = matcher
         self._is_json = is_json
+        if notation is None:
+            notation = Notation(vocabulary.quote, vocabulary.closers if is_json else ())
+        self._notation = notation
+        self._may_break_off = may_break_off
         self._bits = allocate_token_bitmask(1, len(vocabulary.pieces))  # int32 [1, ceil(V / 32)]
         self._few: npt.NDArray[np.int64] | None = None
         self._has_bits = self._has_few = False
@@ -208,7 +228,7 @@ class GrammarMatcher(Matcher):
             )
         string = self._scan(step.string, [token])
         ending: list[int] | None = step.ending[1:]
-        if step.ending[:1] != [token]:
+        if step.ending[:1] != [token] and not self._may_break_off:
             ending = self._adapt(step.ending, self.remaining - 1)
             ending = ending or self._find_ending(string, self.remaining - 1)
         if ending is None:
@@ -268,7 +288,7 @@ class GrammarMatcher(Matcher):
     def _adapt(self, ending: list[int], limit: int) -> list[int] | None:
         """The ending of one token ago if it still serves, five times cheaper than a new one: the
         token may have stood inside a text, in place of the ending's first value, or opened one."""
-        for tokens in (ending, ending[1:], self._vocabulary.quote + ending[1:]):
+        for tokens in (ending, ending[1:], self._notation.quote + ending[1:]):
             if len(tokens) <= limit and self._matcher.validate_tokens(tokens) == len(tokens):
                 self._matcher.consume_tokens(tokens)
                 whole = self._matcher.is_accepting()
@@ -282,7 +302,9 @@ class GrammarMatcher(Matcher):
         """A short legal ending of at most `limit` ids from the matcher's present state, or None.
         First with null for what may be absent, then with whatever takes the fewest ids. Where
         neither helps, long pieces reach the end of a fixed length soon, short ones stray less."""
-        closers = self._vocabulary.closers
+        if self._may_break_off:
+            return []
+        closers = self._notation.closers
         ending = self._try_ending(string, limit, closers, longest=True)
         if ending is None:
             ending = self._try_ending(string, limit, sorted(closers, key=len), longest=False)
@@ -328,9 +350,7 @@ class GrammarMatcher(Matcher):
 
     def _closer(self, string: int, closers: Sequence[list[int]]) -> list[int] | None:
         """The first closer that the grammar takes; inside a JSON string only the quote."""
-        if not self._is_json:
-            return None
-        tried = closers if string == _OUTSIDE else [self._vocabulary.quote]
+        tried = closers if string == _OUTSIDE else [self._notation.quote]
         return next((c for c in tried if self._matcher.validate_tokens(c) == len(c)), None)
 
 

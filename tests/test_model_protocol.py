@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from flows.journal import fingerprint
 from flows.model_protocol import Status, body_limit, decode_request, encode_request
 from model_onnx.bundle import Bundle
-from model_onnx.constrain import Choices, FreeText, JsonSchema, Regex
+from model_onnx.constrain import Choices, FreeText, JsonSchema, Regex, ToolCalls
 from model_onnx.errors import RequestError
 from model_onnx.prompt import MediaSpan, Prompt
 from model_onnx.sample import Sampling
@@ -47,7 +47,14 @@ def test_every_kind_of_request_arrives_as_it_was(bundle: Bundle) -> None:
 text = st.text(st.characters(codec=None), max_size=30)  # lone surrogates too
 constraints = st.one_of(
     st.just(FreeText()),
-    st.builds(Regex, text),
+    st.builds(Regex, text, st.booleans()),
+    st.builds(
+        ToolCalls,
+        st.lists(st.tuples(text, text), max_size=2).map(tuple),
+        st.integers(0, 9),
+        st.booleans(),
+        st.none() | text,
+    ),
     st.builds(JsonSchema, text, st.none() | text),
     st.builds(Choices, st.lists(text, max_size=3).map(tuple)),
 )
@@ -83,6 +90,9 @@ def test_any_request_arrives_as_it_was(bundle: Bundle, ids: Any, **fields: Any) 
     arrived = trip(request, bundle)
     assert fingerprint(arrived) == fingerprint(request)
     assert (arrived.time_limit, arrived.thinking) == (request.time_limit, request.thinking)
+
+
+CALLS = {"kind": "tool_calls", "tools": [], "most": 1, "must_call": False, "evidence": None}
 
 
 def rebuilt(body: bytes, **changes: Any) -> bytes:
@@ -121,9 +131,16 @@ def rebuilt(body: bytes, **changes: Any) -> bytes:
         ({"span": {"shape": [10**9, 6912]}}, "whole number from 0"),
         ({"constraint": {"kind": "regex"}}, "unknown constraint"),
         ({"constraint": {"kind": "regex", "pattern": 1}}, "unknown constraint"),
-        ({"constraint": {"kind": "regex", "pattern": "a", "x": 1}}, "unknown constraint"),
+        (
+            {"constraint": {"kind": "regex", "pattern": "a", "may_break_off": 1}},
+            "unknown constraint",
+        ),
         ({"constraint": {"kind": "choices", "options": ["a", 1]}}, "unknown constraint"),
         ({"constraint": "free_text"}, "unknown constraint"),
+        ({"constraint": {**CALLS, "tools": [["a"]]}}, "unknown constraint"),
+        ({"constraint": {**CALLS, "tools": [["a", 1]]}}, "unknown constraint"),
+        ({"constraint": {**CALLS, "must_call": 1}}, "unknown constraint"),
+        ({"constraint": {**CALLS, "most": -1}}, "whole number from 0"),
         ({"max_new_tokens": 1.5}, "whole number from 0"),
         ({"sampling": {"temperature": 0}}, "expected an object with"),
         ({"draft": 1}, "draft is not text"),
