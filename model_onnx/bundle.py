@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from model_onnx.config import ModelConfig
+from model_onnx.drafter_config import DrafterConfig
 from model_onnx.errors import BundleError, ConfigError
 
 FORMAT_VERSION = 1
@@ -37,7 +38,9 @@ EMBEDDING_WEIGHTS, PROJECTOR_WEIGHTS, DECODER_WEIGHTS, DECODER_INT8_WEIGHTS = (
     "embedding.bin",
     "projectors.bin",
     "decoder.bin",
+    "decoder-int8.bin",
 )
+DRAFTER, DRAFTER_WEIGHTS = "drafter.onnx", "drafter.bin"  # optional
 _NEEDED = {
     *GRAPHS, EMBEDDING_WEIGHTS, PROJECTOR_WEIGHTS, DECODER_WEIGHTS,
     TOKENIZER, CHAT_TEMPLATE, GENERATION_CONFIG,
@@ -50,6 +53,7 @@ POSITION_IDS, HIDDEN_STATES, LOGITS = "position_ids", "hidden_states", "logits"
 LOCAL_ATTENTION_BIAS = "local_attention_bias"
 LOCAL_SEQLENS, LOCAL_TOTAL = "local_seqlens_k", "local_total_sequence_length"
 GLOBAL_SEQLENS, GLOBAL_TOTAL = "global_seqlens_k", "global_total_sequence_length"
+NEXT_HIDDEN_STATES = "next_hidden_states"
 
 ActivationType = Literal["float32", "float16", "bfloat16"]
 Device = Literal["cpu", "cuda"]
@@ -71,6 +75,27 @@ def sha256_file(path: Path) -> str:
 
 
 @dataclass(frozen=True)
+class DrafterEntry:
+    """A drafter beside the graphs. It changes no answer, so it is no part of the bundle's hash."""
+
+    config: DrafterConfig
+    files: Mapping[str, Mapping[str, Any]]  # as those of the bundle
+    source_sha256: str
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> DrafterEntry:
+        config = DrafterConfig.from_json(raw["config"])
+        return cls(config, _file_entries(raw["files"]), str(raw["source_sha256"]))
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "config": self.config.to_json(),
+            "files": {name: dict(self.files[name]) for name in sorted(self.files)},
+            "source_sha256": self.source_sha256,
+        }
+
+
+@dataclass(frozen=True)
 class Bundle:
     """An opened bundle. `recipe`: fp32, int4, int4-b128 or int8; `device`: cpu or cuda."""
 
@@ -82,6 +107,7 @@ class Bundle:
     embedding_factor: float
     files: Mapping[str, Mapping[str, Any]]  # name -> {"sha256", "bytes"}
     source_sha256: str  # of the checkpoint
+    drafter: DrafterEntry | None = None
 
     @classmethod
     def open(cls, directory: Path | str, *, verify: bool = False) -> Bundle:
@@ -102,12 +128,12 @@ class Bundle:
                 device=_one_of(raw["device"], get_args(Device)),
                 activation_type=_one_of(raw["activation_type"], get_args(ActivationType)),
                 embedding_factor=float(raw["embedding_factor"]),
-                files={
-                    name: {"sha256": str(entry["sha256"]), "bytes": int(entry["bytes"])}
-                    for name, entry in raw["files"].items()
-                },
+                files=_file_entries(raw["files"]),
                 source_sha256=raw["source_sha256"],
+                drafter=_drafter(raw.get("drafter"), directory),
             )
+            if bundle.drafter is not None:
+                bundle.drafter.config.sources(bundle.config)
         except (AttributeError, ConfigError, KeyError, TypeError, ValueError) as error:
             raise BundleError(
                 f"{directory / MANIFEST} is damaged: {error!r}; copy or export the bundle again"
@@ -117,6 +143,10 @@ class Bundle:
 
     def manifest(self) -> dict[str, Any]:
         """The content of bundle.json."""
+        drafter = {"drafter": self.drafter.to_json()} if self.drafter is not None else {}
+        return self._identity() | drafter
+
+    def _identity(self) -> dict[str, Any]:
         return {
             "format": FORMAT_VERSION,
             "recipe": self.recipe,
@@ -189,7 +219,8 @@ class Bundle:
                 f"{self.directory / MANIFEST} does not list {missing}; the bundle is incomplete, "
                 "copy or export it again"
             )
-        for name, entry in self.files.items():
+        drafter = self.drafter.files if self.drafter is not None else {}
+        for name, entry in {**self.files, **drafter}.items():
             path = self.path(name)
             got = path.stat().st_size if path.is_file() else None
             if got != entry["bytes"]:
@@ -201,6 +232,20 @@ class Bundle:
                 raise BundleError(
                     f"{path}: its sha256 is not the manifest's; export the bundle again"
                 )
+
+
+def _file_entries(raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    return {
+        name: {"sha256": str(entry["sha256"]), "bytes": int(entry["bytes"])}
+        for name, entry in raw.items()
+    }
+
+
+def _drafter(raw: Mapping[str, Any] | None, directory: Path) -> DrafterEntry | None:
+    """The bundle is whole without its drafter: one whose files were left behind is none."""
+    if raw is None or not (directory / DRAFTER).exists():
+        return None
+    return DrafterEntry.from_json(raw)
 
 
 def _read_object(path: Path) -> dict[str, Any]:

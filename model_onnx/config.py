@@ -12,11 +12,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_type_hints
 
 from model_onnx.errors import ConfigError
 
+if TYPE_CHECKING:
+    from model_onnx.drafter_config import DrafterConfig
+
 LayerKind = Literal["local", "global"]
+Config = TypeVar("Config", "ModelConfig", "DrafterConfig")
 
 _LAYER_KINDS: dict[str, LayerKind] = {"sliding_attention": "local", "full_attention": "global"}
 
@@ -30,14 +34,14 @@ _IGNORED = {
     "bos_token_id", "eos_token_id", "pad_token_id",
 }  # fmt: skip
 _IGNORED_TOP = {"quantization_config", "vision_soft_tokens_per_image"}
-_IGNORED_TEXT = {
+IGNORED_TEXT = {
     "attention_dropout", "use_cache", "vocab_size_per_layer_input", "expert_intermediate_size",
     "moe_intermediate_size", "num_experts", "top_k_experts",
     "sliding_window_pattern", "_sliding_window_pattern",  # layer_types says it layer by layer
 }  # fmt: skip
 
 # Fields that must have this value, because no released `gemma4_unified` model has another.
-_REQUIRED_TEXT: dict[str, Any] = {
+REQUIRED_TEXT: dict[str, Any] = {
     "attention_bias": False,
     "hidden_activation": "gelu_pytorch_tanh",
     "use_bidirectional_attention": "vision",
@@ -94,14 +98,7 @@ class ModelConfig:
     @classmethod
     def from_checkpoint(cls, directory: Path) -> ModelConfig:
         """Reads `config.json` of a Hugging Face directory. Raises ConfigError."""
-        path = directory / "config.json"
-        try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"cannot read {path}: {error}; expected a JSON config.json"
-            ) from error
-        return cls.from_hugging_face(raw)
+        return cls.from_hugging_face(read_config(directory))
 
     @classmethod
     def from_hugging_face(cls, raw: Mapping[str, Any]) -> ModelConfig:
@@ -121,12 +118,24 @@ class ModelConfig:
         """The inverse of `to_json`, as strict as the rest."""
         try:
             layers = tuple(LayerSpec(**layer) for layer in raw["layers"])
-            return _checked(cls(**{**raw, "layers": layers}))
+            return checked(cls(**{**raw, "layers": layers}))
         except (KeyError, TypeError) as error:
             raise ConfigError(f"bundle config: {error!r}; export the bundle again") from error
 
 
-class _Fields:
+def read_config(directory: Path) -> dict[str, Any]:
+    """`config.json` of a Hugging Face directory. Raises ConfigError."""
+    path = directory / "config.json"
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read {path}: {error}; expected a JSON config.json") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: got {type(raw).__name__}, expected a JSON object{_USE}")
+    return raw
+
+
+class Fields:
     """A mapping whose every key must be taken once or be known to be irrelevant."""
 
     def __init__(self, where: str, raw: Mapping[str, Any], ignored: set[str]) -> None:
@@ -142,6 +151,12 @@ class _Fields:
             raise ConfigError(
                 f"{self._where}.{name} is missing; use the config.json of the checkpoint"
             )
+        return value
+
+    def peek(self, name: str) -> Any:
+        """A field that is taken later."""
+        value = self.take(name)
+        self._left[name] = value
         return value
 
     def require(self, name: str, expected: Any) -> None:
@@ -165,12 +180,12 @@ def _parse(raw: Mapping[str, Any]) -> ModelConfig:
             f"got model_type {raw.get('model_type')!r}, expected 'gemma4_unified' "
             "(the encoder-free Gemma 4 12B family); other architectures cannot be exported"
         )
-    top = _Fields("config.json", raw, _IGNORED_TOP)
-    text = _Fields("text_config", top.take("text_config"), _IGNORED_TEXT)
-    vision = _Fields("vision_config", top.take("vision_config"), {"num_soft_tokens"})
-    audio = _Fields("audio_config", top.take("audio_config"), set())
+    top = Fields("config.json", raw, _IGNORED_TOP)
+    text = Fields("text_config", top.take("text_config"), IGNORED_TEXT)
+    vision = Fields("vision_config", top.take("vision_config"), {"num_soft_tokens"})
+    audio = Fields("audio_config", top.take("audio_config"), set())
     top.require("tie_word_embeddings", True)
-    for name, expected in _REQUIRED_TEXT.items():
+    for name, expected in REQUIRED_TEXT.items():
         text.require(name, expected)
     hidden_size, epsilon = text.take("hidden_size"), text.take("rms_norm_eps")
     patch_size = vision.take("patch_size") * vision.take("pooling_kernel_size")
@@ -191,7 +206,7 @@ def _parse(raw: Mapping[str, Any]) -> ModelConfig:
         max_positions=text.take("max_position_embeddings"),
         rms_norm_eps=epsilon,
         final_logit_softcapping=text.take("final_logit_softcapping"),
-        layers=_layers(text),
+        layers=layer_specs(text),
         patch_size=patch_size,
         patch_positions=vision.take("mm_posemb_size"),
         vision_dim=vision_dim,
@@ -206,10 +221,10 @@ def _parse(raw: Mapping[str, Any]) -> ModelConfig:
     )
     for fields in (top, text, vision, audio):
         fields.finish()
-    return _checked(config)
+    return checked(config)
 
 
-def _checked(config: ModelConfig) -> ModelConfig:
+def checked(config: Config) -> Config:
     """The config if every field has its type and a size that can be; JSON may hold anything."""
     for part in (config, *config.layers):
         for name, kind in get_type_hints(type(part)).items():
@@ -228,7 +243,7 @@ def _checked(config: ModelConfig) -> ModelConfig:
     return config
 
 
-def _layers(text: _Fields) -> tuple[LayerSpec, ...]:
+def layer_specs(text: Fields) -> tuple[LayerSpec, ...]:
     count, kinds = text.take("num_hidden_layers"), text.take("layer_types")
     head_dim, kv_heads = text.take("head_dim"), text.take("num_key_value_heads")
     global_head_dim = text.take("global_head_dim", None)
@@ -275,7 +290,7 @@ def _layers(text: _Fields) -> tuple[LayerSpec, ...]:
 def _rope(parameters: Mapping[str, Any], head_dim: int, is_global: bool) -> tuple[float, int]:
     """(theta, rotated pairs). Proportional rope rotates the first `factor` of the pairs, the
     exponent's denominator stays the full head size (transformers 5.23, modeling_rope_utils)."""
-    fields = _Fields("rope_parameters", parameters, set())
+    fields = Fields("rope_parameters", parameters, set())
     fields.require("rope_type", "proportional" if is_global else "default")
     factor = fields.take("partial_rotary_factor", 1.0)
     if not 0 < factor <= 1 or (factor < 1 and not is_global):

@@ -22,7 +22,6 @@ import numpy as np
 
 from model_onnx.bundle import Bundle
 from model_onnx.cache import KVCache
-from model_onnx.cache import KVCache
 from model_onnx.constrain import Grammar
 from model_onnx.costs import MOST
 from model_onnx.decoder import Decoder
@@ -75,7 +74,7 @@ class Engine:
         self.renderer = PromptRenderer(bundle)
         self.grammar = Grammar(bundle)
         window = bundle.config.sliding_window
-        self._decoder = decoder
+        self._decoder, self._drafting = decoder, drafting
         self._slots = decoder.cache(
             slots=slots, local_capacity=window - 1 + _SLACK, global_capacity=GLOBAL_STEP
         )
@@ -268,14 +267,17 @@ class Engine:
         request = sequence.request
         slot = len(self._active)
         longest = max((len(option) for option in sequence.options), default=0)
-        make_room(
+        moved = make_room(
             self._decoder,
             self._slots,
             local_rows=self.bundle.config.sliding_window - 1 + max(_SLACK, longest),
             global_rows=len(request.prompt.ids) + _budget(request) + max(_SLACK, longest),
         )
+        if moved and self._drafting is not None:
+            self._drafting.drafter.forget(self._slots)
         self._slots.take(slot, self._prefill.cache, 0)
         self._active.append(sequence)
+        self._attempt([sequence], partial(self._propose, slot, sequence))
 
     def _score(self, sequence: Sequence, cache: KVCache, slot: int, hidden: Array) -> None:
         """hidden: state [H] of the last token before the answer."""
@@ -307,6 +309,8 @@ class Engine:
         for slot, count in runs([s.ready and s.finish is None for s in self._active]):
             batch = self._active[slot : slot + count]
             self._attempt(batch, partial(self._feed_batch, slot, batch))
+        for slot, sequence in enumerate(self._active):
+            self._attempt([sequence], partial(self._propose, slot, sequence))
         seconds = time.monotonic() - started
         for sequence in list(self._active):
             sequence.decode_seconds += seconds
@@ -315,19 +319,31 @@ class Engine:
                 self._leave(sequence)
 
     def _feed_one(self, slot: int, sequence: Sequence) -> None:
-        hidden = self._forward(slot, 1, [sequence.pending + sequence.drafts])[0]
+        started, fed = time.perf_counter(), sequence.pending + sequence.drafts
+        hidden = self._forward(slot, 1, [fed])[0]
         if sequence.must_score:
             self._score(sequence, self._slots, slot, hidden[-1])
             return
         self._slots.rewind(slot, sequence.absorb(hidden, self._decoder))
+        self._time_step(1, len(fed), started)
 
     def _feed_batch(self, slot: int, sequences: list[Sequence]) -> None:
+        started = time.perf_counter()
         hidden = self._forward(slot, len(sequences), [s.pending for s in sequences])[:, 0]
         whole = [index for index, sequence in enumerate(sequences) if sequence.needs_head]
         logits = dict(zip(whole, self._decoder.logits(hidden[whole]), strict=True)) if whole else {}
         for index, sequence in enumerate(sequences):
             rows = hidden[index : index + 1], self._decoder, logits.get(index)
             self._attempt([sequence], partial(sequence.absorb, *rows))
+        self._time_step(len(sequences), 1, started)
+
+    def _propose(self, slot: int, sequence: Sequence) -> None:
+        if self._drafting is not None and sequence.finish is None:
+            self._drafting.propose(self._slots, slot, sequence, len(self._active))
+
+    def _time_step(self, sequences: int, rows: int, started: float) -> None:
+        if self._drafting is not None and rows <= MOST + 1:  # not a long text that is forced
+            self._drafting.costs.add_step(sequences, rows, time.perf_counter() - started)
 
     def _forward(self, slot: int, count: int, tokens: list[list[int]]) -> Array:
         """Feeds tokens [count][S], in pieces that fit a slot; hidden states [count, S, H].

@@ -19,7 +19,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from model_onnx.constrain import Choices, Constraint, FreeText, Grammar
-from model_onnx.draft import PromptLookup
+from model_onnx.draft import Acceptance, PromptLookup
 from model_onnx.loops import LoopDetector
 from model_onnx.prompt import Prompt
 from model_onnx.sample import Sampling, choose
@@ -27,6 +27,7 @@ from model_onnx.session import Array
 from model_onnx.thinking import ThoughtMatcher
 
 Finish = Literal["stop", "truncated", "loop", "cancelled"]
+MOST_PENDING = 4  # chosen and forced tokens behind which the drafter is asked
 
 
 class Head(Protocol):
@@ -115,6 +116,10 @@ class Sequence:
         self._random = np.random.default_rng(request.sampling.seed)
         source = self.grammar.encode(request.draft or "")
         self._lookup = PromptLookup(source) if source else None
+        self._guesser: PromptLookup | Acceptance | None = self._lookup  # whose the drafts are
+        self._believed = 0  # of the drafts and of the one id that was left out as illegal
+        self.acceptance: Acceptance | None = None  # of the bundle's drafter
+        self.state: Array | None = None  # [H] of the last token in the cache
         self._loop_of_answer = LoopDetector(source)
         self._loop = LoopDetector() if self.thought else self._loop_of_answer
         self.options: list[list[int]] = []
@@ -180,11 +185,32 @@ class Sequence:
                 else:
                     fresh.append(token)
             self._settle()
-        if self._lookup is not None:
-            self._lookup.feedback(len(self.drafts), len(self.drafts) - len(drafts))
-        self.pending = fresh
-        self.drafts = self._propose()
+        if self._guesser is not None:
+            self._guesser.feedback(self._believed, len(self.drafts) - len(drafts))
+        self.state = hidden[row].copy()
+        self.pending, self.drafts, self._believed = fresh, [], 0
+        if self._lookup is not None and not self.thinking:
+            self.guess(self._lookup.propose(self.ids), self._lookup)
         return len(drafts)
+
+    @property
+    def room(self) -> int:
+        """How many ids may be guessed now: another one is always chosen behind them. 0 when there
+        are guesses already, or when so much is forced that a guess behind it would be far off."""
+        if self.finish is not None or self.drafts or self.must_score:
+            return 0
+        return max(0, self.matcher.remaining - 1) if 0 < len(self.pending) <= MOST_PENDING else 0
+
+    def guess(self, ids: list[int], guesser: PromptLookup | Acceptance) -> None:
+        """Takes guesses of what follows: those that fit the budget, and of the drafter those that
+        the matcher allows (it knows no grammar; a text that is copied mostly obeys it)."""
+        if self.finish is not None:
+            ids = []
+        ids = ids[: max(0, self.matcher.remaining - 1)]
+        legal = len(ids) if guesser is self._lookup else self.matcher.legal_prefix(ids)
+        self.drafts = ids[:legal]
+        self._guesser, self._believed = guesser, min(len(ids), len(self.drafts) + 1)
+        self.counts.drafted += len(self.drafts)
 
     def score(self, probabilities: Array) -> None:
         """Ends a Choices request: the likeliest option is the answer."""
@@ -275,14 +301,6 @@ class Sequence:
             self.ids.append(token)
             self.logprobs.append(logprob)
         self._loop.add(token)
-
-    def _propose(self) -> list[int]:
-        if self._lookup is None or self.finish is not None or self.thinking:
-            return []
-        room = self.request.max_new_tokens - len(self.ids) - 1
-        drafts = self._lookup.propose(self.ids)[: max(room, 0)]
-        self.counts.drafted += len(drafts)
-        return drafts
 
 
 def _text(pieces: Iterable[bytes]) -> str:
