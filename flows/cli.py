@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from flows import deploy_command, export_run, model_command, review_command
+from flows import run_options as ask
 from model_onnx.errors import ScanscribeError, UsageError
 
 app = typer.Typer(
@@ -21,9 +22,6 @@ app = typer.Typer(
     help="Folders of scans and recordings in, validated and traceable records out.",
 )
 
-Model = Annotated[
-    Path | None, typer.Option(help="A bundle's directory.", show_default="the embedded one")
-]
 Output = Annotated[
     Path | None,
     typer.Option(help="The new dataset's directory.", show_default="INPUT-SUBTASK"),
@@ -52,37 +50,19 @@ def _common(
 
 @app.command(epilog="Example: flows run extract --schema receipt --input samples/ --output out/")
 def run(
-    subtask: Annotated[
-        str, typer.Argument(help="extract, clean, transcribe, repair, tag, or MODULE:NAME")
-    ],
+    subtask: ask.Subtask,
     input: Annotated[Path, typer.Option(help="A file or a folder tree.")],
     output: Output = None,
-    schema: Annotated[
-        str | None,
-        typer.Option(
-            help="For extract: auto (the default: chosen for each document), receipt, invoice, "
-            "letter, memo, MODULE:CLASS, FILE.py, FILE.json."
-        ),
-    ] = None,
-    labels: Annotated[str, typer.Option(help="For tag: letter,invoice,memo")] = "",
-    several: Annotated[
-        bool, typer.Option("--several", help="For tag: keep every label that fits.")
-    ] = False,
-    model: Model = None,
-    soft_tokens: Annotated[int, typer.Option(help="Per image: 70, 140, 280, 560 or 1120.")] = 560,
-    thinking: deploy_command.Thinking = 0,
-    keep_thoughts: deploy_command.KeepThoughts = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="Documents to compute at most.")] = None,
-    format: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Also write csv, parquet, markdown, pdf (searchable), txt, srt or vtt; may be "
-            "repeated."
-        ),
-    ] = None,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try again what failed for good.")
-    ] = False,
+    schema: ask.Schema = None,
+    labels: ask.Labels = "",
+    several: ask.Several = False,
+    model: ask.Model = None,
+    soft_tokens: ask.SoftTokens = 560,
+    thinking: ask.Thinking = 0,
+    keep_thoughts: ask.KeepThoughts = False,
+    limit: ask.Limit = None,
+    format: ask.Format = None,
+    retry_failed: ask.RetryFailed = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only list what would be done, and for how long.")
     ] = False,
@@ -93,57 +73,26 @@ def run(
         int | None,
         typer.Option(min=1, max=65535, help="Prometheus meanwhile, on the loopback interface."),
     ] = None,
-    max_failures: Annotated[
-        str, typer.Option(help="With Prefect: the flow fails when more failed, such as 3 or 5%.")
-    ] = "50%",
-    store: Annotated[
-        str | None,
-        typer.Option(
-            envvar="SCANSCRIBE_STORE",
-            help="postgresql://USER@HOST/DATABASE: several processes share the run; password from "
-            "PGPASSWORD or ~/.pgpass.",
-            show_default="run.sqlite in the output",
-        ),
-    ] = None,
-    runner: Annotated[
-        str, typer.Option(help="Who computes: threads, dask or ray; the two need --store.")
-    ] = "threads",
-    workers: Annotated[
-        int, typer.Option(min=1, help="Processes of dask or ray: started here, or at --address.")
-    ] = 1,
-    address: Annotated[str | None, typer.Option(help="Of a Dask or Ray cluster that runs.")] = None,
+    max_failures: ask.MaxFailures = "50%",
+    store: ask.Store = None,
+    runner: ask.Runner = "threads",
+    workers: ask.Workers = 1,
+    address: ask.Address = None,
 ) -> None:
     """Turn a folder into a dataset: records.jsonl and manifest.jsonl in the output directory.
 
     What is finished is never computed again; a run that was stopped goes on where it was.
     """
-    from flows.scale import Scale, check_scale, without_secrets
-    from flows.start import Settings
-
-    scale: Any = Scale(store, runner, workers, address)  # type: ignore[arg-type]
-    check_scale(scale)
-    settings = Settings(
-        subtask=subtask,
-        input=input,
-        output=output,
-        schema=schema,
-        labels=tuple(label.strip() for label in labels.split(",") if label.strip()),
-        several=several,
-        model=model,
-        soft_tokens=soft_tokens,
-        thinking=thinking,
-        keep_thoughts=keep_thoughts,
-        limit=limit,
-        retry_failed=retry_failed,
-        formats=tuple(format or ()),
-        scale=without_secrets(scale),
-    )
+    given = dict(locals())
+    for name in ("dry_run", "prefect", "metrics_port", "max_failures"):
+        del given[name]
+    settings = ask.settings_of(**given)
     if dry_run:
         from flows.preview import print_plan
 
         print_plan(settings)
         return
-    if _wants_prefect(prefect or scale.spread):
+    if _wants_prefect(prefect or settings.scale.spread):
         if metrics_port:
             raise UsageError("--metrics-port is for a run without Prefect; leave it out")
         summary = _run_with_prefect(settings, max_failures)
@@ -206,7 +155,7 @@ app.command(epilog=export_run.EXAMPLE)(export_run.export_run)
 
 
 @app.command(epilog="Example: flows doctor")
-def doctor(model: Model = None) -> None:
+def doctor(model: ask.Model = None) -> None:
     """Check the installation: packages, runtime, CUDA, programs, memory; open a bundle."""
     from flows.doctor import examine
 
@@ -223,13 +172,19 @@ def export(
     checkpoint: Annotated[
         Path, typer.Argument(help="A directory with safetensors and config.json.")
     ],
-    out: Annotated[Path, typer.Argument(help="The new bundle's directory.")],
+    out: Annotated[
+        Path, typer.Argument(help="The new bundle's directory; for a drafter, its target's bundle.")
+    ],
     recipe: Annotated[str, typer.Option(help="fp32, int4, int4-b128 or int8.")] = "int4",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     int8_prefill: Annotated[
         bool,
         typer.Option("--int8-prefill", help="Add 8-bit matrices that read prompts (CPU)."),
     ] = False,
+    drafter: Annotated[
+        Path | None,
+        typer.Option(help="The checkpoint's drafter, which guesses tokens ahead: its directory."),
+    ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Compare with transformers afterwards (needs torch).")
     ] = False,
@@ -238,7 +193,13 @@ def export(
     from flows.export_command import export_and_check
 
     export_and_check(
-        checkpoint, out, recipe=recipe, device=device, int8_prefill=int8_prefill, check=check
+        checkpoint,
+        out,
+        recipe=recipe,
+        device=device,
+        int8_prefill=int8_prefill,
+        drafter=drafter,
+        check=check,
     )
 
 
@@ -251,7 +212,7 @@ def evaluate(
     set: Annotated[
         Path | None, typer.Option("--set", help="A folder with files and expected.jsonl.")
     ] = None,
-    model: Model = None,
+    model: ask.Model = None,
     out: Annotated[Path | None, typer.Option(help="Write the report there as JSON.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first files.")] = None,
     plots: Annotated[Path | None, typer.Option(help="Write pictures there, as SVG.")] = None,

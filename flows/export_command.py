@@ -10,23 +10,38 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from flows.discover import printable
 from model_onnx.bundle import Bundle
+from model_onnx.config import ModelConfig
 from model_onnx.errors import RuntimeUnavailableError, UsageError
 
 DEVICES: dict[str, Literal["cpu", "cuda"]] = {"cpu": "cpu", "cuda": "cuda"}
 
 
 def export_and_check(
-    checkpoint: Path, out: Path, *, recipe: str, device: str, int8_prefill: bool, check: bool
+    checkpoint: Path,
+    out: Path,
+    *,
+    recipe: str,
+    device: str,
+    int8_prefill: bool,
+    drafter: Path | None,
+    check: bool,
 ) -> None:
-    """Exports with a bar on standard error; with `check`, prints the parity report."""
+    """Exports with a bar on standard error; with `check`, prints the parity report. A drafter is
+    put beside its target: with it, or later into the bundle `out`."""
     if device not in DEVICES:
         raise UsageError(f"got --device {device}, expected cpu or cuda")
     try:
+        from export.drafter import check_drafter, is_drafter
         from export.write import export_bundle
     except ImportError as error:
         raise RuntimeUnavailableError(
             f"{error.name} is not installed; pip install 'scanscribe[export]'"
         ) from None
+    if is_drafter(checkpoint):
+        _add_drafter(checkpoint, out)
+        return
+    if drafter is not None:  # before the minutes that the target takes
+        check_drafter(drafter, ModelConfig.from_checkpoint(checkpoint))
     bar = Progress(
         BarColumn(),
         DownloadColumn(),
@@ -50,8 +65,19 @@ def export_and_check(
         )
     size = sum(entry["bytes"] for entry in bundle.files.values())
     print(f"{out}: {bundle.recipe} for {bundle.device}, {size >> 20} MiB, {bundle.sha256[:12]}")
+    if drafter is not None:
+        _add_drafter(drafter, out)
     if check:
         _print_parity(bundle, checkpoint)
+
+
+def _add_drafter(drafter: Path, out: Path) -> None:
+    from export.drafter import add_drafter
+
+    entry = add_drafter(drafter, out).drafter
+    assert entry is not None
+    size = sum(file["bytes"] for file in entry.files.values())
+    print(f"{out}: with a drafter of {len(entry.config.layers)} layers, {size / (1 << 20):.1f} MiB")
 
 
 def _print_parity(bundle: Bundle, checkpoint: Path) -> None:
