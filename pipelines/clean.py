@@ -53,7 +53,7 @@ def answer(work: Work, item: Item) -> Answer:
     parts = [(number, joined(part)) for number, part in groupby(reading.lines, _page)]
     shown = {page.number: page for page in item.pages if page.words and page.image is not None}
     pictures = [shown.get(n) if n and work.habits.images_with_text else None for n, _ in parts]
-    done = correct(work, [text for _, text in parts], instruction(), POLICY, pictures)
+    done = correct(work, [text for _, text in parts], instruction(), lambda text: POLICY, pictures)
     return Answer(
         Corrected(text=PAGE_BREAK.join(fix.text for fix in done), edits=tuple(_edits(done))),
         {

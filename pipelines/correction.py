@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
+from model_onnx.constrain import Constraint, FreeText
 from model_onnx.errors import InputError
 from model_onnx.prompt import Part
 from pipelines.evidence import blocks
@@ -47,12 +48,15 @@ def correct(
     work: Work,
     texts: Sequence[str],
     instruction: str,
-    policy: Policy,
+    policy: Callable[[str], Policy],
     pictures: Sequence[Page | None] = (),
+    *,
+    constraint: Callable[[str], Constraint] = lambda block: FreeText(),
 ) -> list[Correction]:
     """Corrects each text by itself; all blocks of all texts are asked for at once.
 
-    pictures: the page that each text stands on, where the model shall see it.
+    policy: which edits of a block are applied; pictures: the page that each text stands on, where
+    the model shall see it; constraint: what the answer to a block may be.
 
     A block whose answer is empty, cut off or a loop stays as it is. Raises InputError when all
     texts are blank.
@@ -62,7 +66,7 @@ def correct(
             "got no text, expected some; is it a scan? then use transcribe", reason="empty"
         )
     shown = pictures or [None] * len(texts)
-    prompts = [_Prompt(work, instruction, page) for page in shown]
+    prompts = [_Prompt(work, instruction, constraint, page) for page in shown]
     cut = [list(blocks(text, prompt.fits)) for text, prompt in zip(texts, prompts, strict=True)]
     replies = iter(
         work.ask(
@@ -81,6 +85,7 @@ class _Prompt:
 
     work: Work
     instruction: str
+    constraint: Callable[[str], Constraint]
     page: Page | None
 
     def fits(self, block: str) -> bool:
@@ -92,7 +97,7 @@ class _Prompt:
 
     def ask(self, block: str) -> Ask:
         picture = (page_image(self.work, self.page),) if self.page else ()
-        return self._ask((*picture, block), block)
+        return replace(self._ask((*picture, block), block), constraint=self.constraint(block))
 
     def _ask(self, parts: tuple[Part, ...], block: str) -> Ask:
         """The answer may be a third longer than the block."""
@@ -100,7 +105,9 @@ class _Prompt:
         return Ask(self.instruction, parts, new_tokens=budget, draft=block)
 
 
-def _assemble(parts: list[tuple[str, str]], replies: Iterator[Reply], policy: Policy) -> Correction:
+def _assemble(
+    parts: list[tuple[str, str]], replies: Iterator[Reply], policy: Callable[[str], Policy]
+) -> Correction:
     text, line = "", 0
     edits: list[Edit] = []
     confidences: list[float] = []
@@ -113,7 +120,7 @@ def _assemble(parts: list[tuple[str, str]], replies: Iterator[Reply], policy: Po
             if problem := unusable(reply, block):
                 kept.append(problem)
             else:
-                done = guard(block, reply.text, policy, sure=_sure(reply))
+                done = guard(block, reply.text, policy(block), sure=_sure(reply))
                 edits += [e.model_copy(update={"line": e.line + line}) for e in done.edits]
                 confidences.append(reply.confidence)
                 text, line = text + done.text + behind, line + (block + behind).count("\n")

@@ -15,7 +15,7 @@ applied (`Tbe` -> `The`) and one refused (`12.5O` -> `12.60`, protected).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -42,11 +42,10 @@ class Edit(BaseModel):
 
 @dataclass(frozen=True)
 class Piece:
-    """Words of both texts, and the original words that stand around (one on each side, or "")."""
+    """Words of both texts."""
 
     before: list[str]
     after: list[str]
-    around: tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -112,10 +111,10 @@ def guard(
         if policy.key is None
         else _by_words(before, after, policy.key)
     )
-    for (old, new), around in _with_neighbours(pieces):
+    for old, new in pieces:
         chosen = old
         if _differ(old, new, policy):
-            refused = _judge(old, new, around, policy)
+            refused = _judge(old, new, policy)
             if not refused and not sure(at, at + len(new)):
                 refused = "unsure"
             edits.append(
@@ -172,22 +171,14 @@ def _by_words(before: str, after: str, key: Callable[[str], str]) -> list[_Pair]
     return pairs
 
 
-def _with_neighbours(pairs: list[_Pair]) -> Iterator[tuple[_Pair, tuple[str, str]]]:
-    words = [old.split() for old, _ in pairs]
-    for at, pair in enumerate(pairs):
-        last = next((w[-1] for w in reversed(words[:at]) if w), "")
-        following = next((w[0] for w in words[at + 1 :] if w), "")
-        yield pair, (last, following)
-
-
 def _differ(old: str, new: str, policy: Policy) -> bool:
     return old.split() != new.split() or (
         not policy.keep_lines and old.count("\n") != new.count("\n")
     )
 
 
-def _judge(old: str, new: str, around: tuple[str, str], policy: Policy) -> Refusal:
-    piece = Piece(old.split(), new.split(), around)
+def _judge(old: str, new: str, policy: Policy) -> Refusal:
+    piece = Piece(old.split(), new.split())
     if not _same_numbers(piece) and not (policy.may_lose(piece) and _only_loses(piece)):
         return "protected"
     if policy.keep_lines and piece.after and _breaks(old) != _breaks(new):

@@ -7,18 +7,17 @@ Worked example:
     model   Dear John,
             The 14 parts arrived on Monday.
 
-Cues keep their times; each is repaired by itself. A number may vanish only together with a spoken
-correction, and never change.
+Cues keep their times; each is repaired by itself. The answer follows the dictation word by word
+(`dictation.pattern`); the guard checks it once more.
 """
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections import Counter
-from itertools import pairwise
 
+from model_onnx.constrain import Constraint, FreeText, Regex
 from pipelines.correction import Correction, checks, correct
+from pipelines.dictation import key, pattern, units
 from pipelines.evidence import Line
 from pipelines.guard import Edit, Piece, Policy, Refusal, protected_words
 from pipelines.items import Item
@@ -26,20 +25,7 @@ from pipelines.records import FieldValue, Grounding
 from pipelines.subtask import Answer, Subtask, Work
 from pipelines.transcribe import Segment, Transcript, read_evidence
 
-PROMPT_VERSION = "repair-1"
-
-_CORRECTIONS = re.compile(
-    r"\b(no|sorry|correction|mean|make that|rather|actually|wait|(scratch|delete|strike) that)\b"
-)
-_COMMANDS = {
-    "comma", "period", "full", "stop", "question", "exclamation", "mark", "point", "colon",
-    "semicolon", "new", "line", "newline", "next", "paragraph", "dash", "hyphen", "open", "close",
-    "quote", "unquote", "bracket", "parenthesis",
-}  # fmt: skip
-_FILLERS = {
-    "um", "uh", "er", "erm", "ah", "hmm", "uhm", "eh", "mm", "you", "know", "well", "like", "i",
-    "mean", "so",
-}  # fmt: skip
+PROMPT_VERSION = "repair-2"
 
 
 class Repaired(Transcript):
@@ -56,46 +42,35 @@ def instruction() -> str:
     )
 
 
-def _key(word: str) -> str:
-    return "".join(c for c in unicodedata.normalize("NFKC", word).casefold() if c.isalnum())
+def policy(text: str) -> Policy:
+    """Content stays, one spelling of it may change; what else is in the text may vanish."""
+    free = Counter(key(word) for unit in units(text) if unit.may_vanish for word in unit.words)
+
+    def judge(piece: Piece) -> Refusal:
+        old, new = Counter(map(key, piece.before)), Counter(map(key, piece.after))
+        if added := (new - old) - Counter([""]):
+            # Names and capitals inside words change, in the model's eyes.
+            return "added" if added.total() > 1 or len(piece.after) > len(piece.before) else ""
+        return "dropped" if old - new - free else ""
+
+    def may_lose(piece: Piece) -> bool:
+        old, new = (Counter(protected_words(words)) for words in (piece.before, piece.after))
+        return not Counter(map(key, (old - new).elements())) - free
+
+    return Policy(judge=judge, may_lose=may_lose, total_cap=0.9, keep_lines=False, key=key)
 
 
-def _takes_back(piece: Piece) -> bool:
-    return bool(_CORRECTIONS.search(" ".join(map(_key, piece.before))))
-
-
-def _repeated(piece: Piece) -> set[str]:
-    """Words that stand beside themselves, as in a stutter."""
-    words = [_key(word) for word in (piece.around[0], *piece.before, piece.around[1])]
-    return {one for one, two in pairwise(words) if one == two}
-
-
-def _may_lose(piece: Piece) -> bool:
-    repeated = _repeated(piece)
-    return _takes_back(piece) or all(_key(w) in repeated for w in protected_words(piece.before))
-
-
-def _judge(piece: Piece) -> Refusal:
-    """Words stay, but for fillers, commands, stutters and what a spoken correction takes back."""
-    old, new = Counter(map(_key, piece.before)), Counter(map(_key, piece.after))
-    if added := (new - old) - Counter([""]):
-        # One spelling may change: names and capitals inside words do, in the model's eyes.
-        return "added" if added.total() > 1 or len(piece.after) > len(piece.before) else ""
-    if _takes_back(piece):
-        return ""
-    fragments = {_key(word) for word in piece.before if word.endswith("-")}
-    free = _FILLERS | _COMMANDS | _repeated(piece) | fragments
-    return "" if all(word in free for word in old - new) else "dropped"
-
-
-POLICY = Policy(judge=_judge, may_lose=_may_lose, total_cap=0.9, keep_lines=False, key=_key)
+def constraint(text: str) -> Constraint:
+    """The repairs of a text, as `dictation.pattern` has them."""
+    repairs = pattern(text)
+    return FreeText() if repairs is None else Regex(repairs, may_break_off=True)
 
 
 def answer(work: Work, item: Item) -> Answer:
     """Transcripts and texts are repaired; a recording is transcribed first."""
     reading = read_evidence(work, item)
     parts = _parts(reading.lines)
-    done = correct(work, [text for text, _ in parts], instruction(), POLICY)
+    done = correct(work, [text for text, _ in parts], instruction(), policy, constraint=constraint)
     timed = [(fix, span) for fix, (_, span) in zip(done, parts, strict=True)]
     segments = tuple(Segment(start=s[0], end=s[1], text=fix.text) for fix, s in timed if s)
     text = (" " if segments else "\n").join(fix.text for fix in done)
