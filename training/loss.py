@@ -12,7 +12,7 @@ from torch import Tensor
 from training.encoding import IGNORED, Batch
 from training.model import FRAME_SLOTS, UnifiedModel
 
-PATCH_WEIGHT, FRAME_WEIGHT = 2.0, 0.5
+PATCH_WEIGHT, FRAME_WEIGHT = 2.0, 1.0
 
 
 @dataclass(frozen=True)

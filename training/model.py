@@ -22,6 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.filters import filter_bank
+
 PATCH_PIXELS = 48 * 48
 FRAME_SAMPLES = 640
 PATCH_SLOTS = 6  # characters predicted per patch, in reading order
@@ -352,6 +354,8 @@ class UnifiedModel(nn.Module):
         self.embed_tokens = nn.Embedding(size.vocabulary, size.hidden)
         self.vision_embedder = PatchEmbedder(size)
         self.embed_audio = SoftTokens(FRAME_SAMPLES, size.hidden)
+        bank = filter_bank(size.hidden, FRAME_SAMPLES)
+        self.embed_audio.embedding_projection.weight = nn.Parameter(bank)
         self.language_model = Decoder(size)
         self.patch_head = nn.Linear(size.hidden, PATCH_SLOTS * size.vocabulary)
         self.frame_head = nn.Linear(size.hidden, FRAME_SLOTS * size.vocabulary)

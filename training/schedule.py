@@ -24,8 +24,8 @@ MIX: dict[str, tuple[float, ...]] = {
     "read_real": (4, 8, 12, 13, 13),
     "read_page": (1, 2, 3, 3, 3),
     "extract_page": (1, 4, 9, 13, 15),
-    "speech": (5, 12, 19, 19, 19),
-    "digits": (1, 3, 7, 7, 7),
+    "speech": (5, 12, 19, 26, 26),
+    "digits": (1, 3, 7, 9, 9),
 }
 OTHER = (2, 3, 4, 4, 4)  # a task without a line of its own
 

@@ -71,14 +71,14 @@ def phrase(source: Source) -> str:
     a model of this size, and the attempt kept it from learning the others.
     """
     draw = source.random.random()
-    if draw < 0.5:
+    if draw < 0.3:
         text = sayable(source)
-    elif draw < 0.65:
+    elif draw < 0.4:
         text = BROKEN_OFF.sub("", dictation.spoken(source, sayable(source)))
-    elif draw < 0.75:
+    elif draw < 0.5:
         text = " ".join(source.pick("0123456789") for _ in range(source.between(1, 6)))
-    else:
-        text = " ".join(source.pick(vocabulary()) for _ in range(source.between(1, 6)))
+    else:  # without an order that could be guessed, and short ones, which are easier to align
+        text = " ".join(source.pick(vocabulary()) for _ in range(source.pick((1, 1, 2, 3, 5))))
     return " ".join(SAID.findall(text.lower().replace("-", " ")))
 
 
