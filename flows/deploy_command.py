@@ -1,4 +1,4 @@
-"""The options of `flows deploy` and `flows serve`; `flows/deploy.py` does the work."""
+"""`flows deploy` and `flows serve` as commands; `flows/deploy.py` does the work."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flows import run_options as ask
+
 if TYPE_CHECKING:
     from flows.deploy import Nightly
 
@@ -14,51 +16,37 @@ _OPTIONS = 'extract --input inbox/ --output out/ --cron "0 2 * * *"'
 DEPLOY_EXAMPLE = f"Example: flows deploy {_OPTIONS}"
 SERVE_EXAMPLE = f"Example: flows serve {_OPTIONS}"
 
-Subtask = Annotated[str, typer.Argument(help="As for `flows run`.")]
 Input = Annotated[Path, typer.Option(help="A folder tree, as the machine that runs it sees it.")]
 Output = Annotated[Path, typer.Option(help="The directory of the dataset.")]
 Cron = Annotated[str | None, typer.Option(help='When, such as "0 2 * * *". Without: on demand.')]
 Timezone = Annotated[str, typer.Option(help="Of the schedule, such as Europe/Berlin.")]
 Name = Annotated[str | None, typer.Option(help="Of the deployment. Without: the input's.")]
-Schema = Annotated[str | None, typer.Option(help="For extract.")]
-Labels = Annotated[str, typer.Option(help="For tag: letter,invoice,memo")]
-Several = Annotated[bool, typer.Option("--several", help="For tag: keep every label that fits.")]
-Model = Annotated[Path | None, typer.Option(help="A bundle. Without: the embedded one.")]
-SoftTokens = Annotated[int, typer.Option(help="Per image: 70, 140, 280, 560 or 1120.")]
-Thinking = Annotated[int, typer.Option(min=0, help="Most tokens of a thought before each answer.")]
-KeepThoughts = Annotated[
-    bool, typer.Option("--keep-thoughts", help="Records have them, for the review.")
-]
-Limit = Annotated[int | None, typer.Option(min=1, help="Documents to compute at most.")]
-Format = Annotated[
-    list[str] | None, typer.Option(help="Also write parquet, txt, srt or vtt; may be repeated.")
-]
-RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try what failed for good.")]
-MaxFailures = Annotated[
-    str, typer.Option(help="Fail when more of the documents tried failed: 3, or 5%.")
-]
 WorkPool = Annotated[str, typer.Option(help="Made as a process pool if there is none.")]
 
 
 def deploy(
-    subtask: Subtask,
+    subtask: ask.Subtask,
     input: Input,
     output: Output,
     cron: Cron = None,
     timezone: Timezone = "UTC",
     work_pool: WorkPool = "scanscribe",
     name: Name = None,
-    schema: Schema = None,
-    labels: Labels = "",
-    several: Several = False,
-    model: Model = None,
-    soft_tokens: SoftTokens = 560,
-    thinking: Thinking = 0,
-    keep_thoughts: KeepThoughts = False,
-    limit: Limit = None,
-    format: Format = None,
-    retry_failed: RetryFailed = False,
-    max_failures: MaxFailures = "50%",
+    schema: ask.Schema = None,
+    labels: ask.Labels = "",
+    several: ask.Several = False,
+    model: ask.Model = None,
+    soft_tokens: ask.SoftTokens = 560,
+    thinking: ask.Thinking = 0,
+    keep_thoughts: ask.KeepThoughts = False,
+    limit: ask.Limit = None,
+    format: ask.Format = None,
+    retry_failed: ask.RetryFailed = False,
+    max_failures: ask.MaxFailures = "50%",
+    store: ask.Store = None,
+    runner: ask.Runner = "threads",
+    workers: ask.Workers = 1,
+    address: ask.Address = None,
 ) -> None:
     """Make a Prefect deployment for the workers of a work pool."""
     given = dict(locals())
@@ -69,23 +57,27 @@ def deploy(
 
 
 def serve(
-    subtask: Subtask,
+    subtask: ask.Subtask,
     input: Input,
     output: Output,
     cron: Cron = None,
     timezone: Timezone = "UTC",
     name: Name = None,
-    schema: Schema = None,
-    labels: Labels = "",
-    several: Several = False,
-    model: Model = None,
-    soft_tokens: SoftTokens = 560,
-    thinking: Thinking = 0,
-    keep_thoughts: KeepThoughts = False,
-    limit: Limit = None,
-    format: Format = None,
-    retry_failed: RetryFailed = False,
-    max_failures: MaxFailures = "50%",
+    schema: ask.Schema = None,
+    labels: ask.Labels = "",
+    several: ask.Several = False,
+    model: ask.Model = None,
+    soft_tokens: ask.SoftTokens = 560,
+    thinking: ask.Thinking = 0,
+    keep_thoughts: ask.KeepThoughts = False,
+    limit: ask.Limit = None,
+    format: ask.Format = None,
+    retry_failed: ask.RetryFailed = False,
+    max_failures: ask.MaxFailures = "50%",
+    store: ask.Store = None,
+    runner: ask.Runner = "threads",
+    workers: ask.Workers = 1,
+    address: ask.Address = None,
 ) -> None:
     """Make a Prefect deployment and run it from this process, without a work pool."""
     given = dict(locals())
@@ -95,21 +87,8 @@ def serve(
 
 
 def _nightly(
-    *,
-    labels: str,
-    format: list[str] | None,
-    cron: str | None,
-    timezone: str,
-    name: str | None,
-    max_failures: str,
-    **others: Any,
+    *, cron: str | None, timezone: str, name: str | None, max_failures: str, **others: Any
 ) -> Nightly:
     from flows.deploy import Nightly
-    from flows.start import Settings
 
-    settings = Settings(
-        labels=tuple(label.strip() for label in labels.split(",") if label.strip()),
-        formats=tuple(format or ()),
-        **others,
-    )
-    return Nightly(settings, max_failures, cron, timezone, name)
+    return Nightly(ask.settings_of(**others), max_failures, cron, timezone, name)

@@ -52,7 +52,8 @@ RetryFailed = Annotated[
     bool, _shown("Retry failed", "Also try again what failed for good, such as damaged files.")
 ]
 Formats = Annotated[
-    list[Literal["parquet", "txt", "srt", "vtt"]], _shown("Formats", "Files to write as well.")
+    list[Literal["jsonl", "csv", "parquet", "markdown", "pdf", "txt", "srt", "vtt"]],
+    _shown("Formats", "Files to write as well."),
 ]
 MaxFailures = Annotated[
     Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^\d+(\.\d+)?%?$")],

@@ -28,7 +28,7 @@ from flows.faults import passes_by_itself
 from flows.journal import JournalEngine, Requests
 from flows.store import Claim, Failure, Store
 from flows.views import write_views
-from flows.watch import CRASH, CRASH_MESSAGE, is_guilty, is_suspect, under_way
+from flows.watch import CRASH, CRASH_MESSAGE, ended_before, is_guilty, is_suspect, under_way
 from model_onnx.errors import (
     ConfigError,
     ConstraintError,
@@ -95,7 +95,7 @@ class Run:
     in_flight: int = 10
     signal: int | None = None
     requests: Requests = field(default_factory=Requests)
-    computed: set[str] = field(default_factory=set)  # keys that this run has started
+    computed: set[str] = field(default_factory=ended_before)  # keys that this run has started
 
     def stop(self) -> None:
         if not self.requests.stopped:
@@ -350,7 +350,7 @@ class _Driver:
                 self._observer.finished(job)
             elif any(job.key == other.key for other in self._working.values()):
                 self._twins.append(entry)
-            elif self._run.limit is not None and len(self._run.computed) >= self._run.limit:
+            elif self._is_over_limit(job.key):
                 self._observer.finished(Outcome(entry.shown, "pending", "limit"))
             else:
                 alone = is_suspect(job.key)  # it was under way when the process died
@@ -358,6 +358,10 @@ class _Driver:
                 self._run.computed.add(job.key)
                 self._working[self._submit(job)] = job
                 self._collect(0 if alone else self._run.in_flight - 1)
+
+    def _is_over_limit(self, key: str) -> bool:
+        limit, computed = self._run.limit, self._run.computed
+        return limit is not None and key not in computed and len(computed) >= limit
 
     def _collect(self, at_most: int) -> None:
         while len(self._working) > at_most:

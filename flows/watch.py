@@ -37,9 +37,10 @@ _FORWARDED = (signal.SIGINT, signal.SIGTERM)
 @dataclass
 class Watch:
     """What the watching process knows; the child has a copy. deaths: at how many a key was under
-    way; barren: deaths since a document was finished."""
+    way; ended: keys that earlier children were done with; barren: deaths since there was one."""
 
     deaths: Counter[str] = field(default_factory=Counter)
+    ended: set[str] = field(default_factory=set)
     barren: int = 0
     report: int | None = None  # the child's end of the pipe
 
@@ -50,6 +51,11 @@ _watch = Watch()
 def is_suspect(key: str) -> bool:
     """Whether to work on this document alone."""
     return _watch.deaths[key] > 0
+
+
+def ended_before() -> set[str]:
+    """Keys that this command was done with in children that have died: part of this very run."""
+    return set(_watch.ended)
 
 
 def is_guilty(key: str) -> bool:
@@ -115,6 +121,7 @@ def _listen(report: int) -> set[str]:
                 now.add(key)
             else:
                 now.discard(key)
+                _watch.ended.add(key)
                 _watch.barren = 0
     return now
 

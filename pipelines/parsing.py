@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,19 +22,24 @@ from pipelines.cues import Cue
 from pipelines.items import Item
 from pipelines.ocr import find_tesseract
 from pipelines.pages import DocumentInfo, Page, PageOptions, page_from_plain
-from pipelines.records import Source
+from pipelines.records import Source, Span
 from pipelines.sandbox import Limits, ParserPool
+from pipelines.video import VideoOptions
 
+_MAY_PASS = ("timeout", "memory", "parser_crashed")  # on a machine that was busy for a moment
+_RETRIES = 2  # of a file's pages, each once: one that hangs on every page must come to its end
 _KEPT_BYTES = 32 << 20  # of one item in memory; what is more lies in a temporary file
 
 
 @dataclass(frozen=True)
 class Seconds:
-    """Wall-clock limits. opening: of a file; page: of one page, with Tesseract; clip: of one."""
+    """Wall-clock limits. opening: of a file; page: of one page or frame, with Tesseract;
+    clip: of one; film: of opening a video, which is decoded as a whole."""
 
     opening: float = 120.0
     page: float = 120.0
     clip: float = 120.0
+    film: float = 600.0
 
 
 class Parser:
@@ -47,6 +52,7 @@ class Parser:
         tesseract: bool = True,
         pages: PageOptions | None = None,
         clips: ClipOptions | None = None,
+        videos: VideoOptions | None = None,
         seconds: Seconds | None = None,
         limits: Limits | None = None,
         scratch: Path | None = None,
@@ -58,6 +64,7 @@ class Parser:
             pages = replace(pages, tesseract=find_tesseract())
         self._pages = asdict(pages)
         self._clips = asdict(clips or ClipOptions())
+        self._videos = asdict(videos or VideoOptions())
         self._seconds = seconds or Seconds()
         self._scratch = scratch
         self._pool = ParserPool(workers, limits=limits, scratch=scratch)
@@ -72,6 +79,8 @@ class Parser:
                 item = Item(_with_pages(source, info.pages, pages), pages=pages)
             case "recording":
                 item = Item(source, clips=tuple(self.clips(path)))
+            case "video":
+                item = self._video(path, source)
             case "text":
                 item = Item(source, cues=self.cues(path))
         return replace(item, parse_seconds=time.monotonic() - started)
@@ -84,23 +93,60 @@ class Parser:
     def pages(self, path: str | os.PathLike[str], info: DocumentInfo) -> Iterator[Page]:
         """The pages in order. One that cannot be read is empty, with the warning `unread_page`, and
         does not lose the others; a document of which none can be read fails."""
+        numbers = range(1, info.pages + 1)
+        for page in self._each(numbers, lambda number: self.read_page(path, number)):
+            yield replace(page, warnings=info.warnings + page.warnings)
+
+    def _each(self, numbers: Sequence[int], read: Callable[[int], Page]) -> Iterator[Page]:
         kept = _Kept(self._scratch)
-        failed = 0
-        for number in range(1, info.pages + 1):
+        failed, retries = 0, _RETRIES
+        for number in numbers:
             try:
-                page = self.read_page(path, number)
+                try:
+                    page = read(number)
+                except InputError as error:
+                    if error.reason not in _MAY_PASS or not retries:
+                        raise
+                    retries -= 1
+                    page = read(number)
             except InputError as error:
                 failed += 1
-                if failed == info.pages or error.reason == "cancelled":
+                if failed == len(numbers) or error.reason == "cancelled":
                     raise InputError(f"page {number}: {error}", reason=error.reason) from None
                 page = Page(number, None, (), "", "none", warnings=("unread_page",))
-            notes = info.warnings + page.warnings
-            yield replace(page, image=kept.keep(page.image), warnings=notes)
+            yield replace(page, image=kept.keep(page.image))
 
     def read_page(self, path: str | os.PathLike[str], number: int) -> Page:
         name = "pipelines.documents:read_page_plain"
         plain = self._run(name, path, self._seconds.page, number=number, options=self._pages)
         return page_from_plain(plain)
+
+    def _video(self, path: str | os.PathLike[str], source: Source) -> Item:
+        """Its frames and, where wanted and there, its speech. One without frames is a recording."""
+        name = "pipelines.video:open_video_plain"
+        info = self._run(name, path, self._seconds.film, options=self._videos)
+        spans: list[Span] = [(start, end) for start, end in info["spans"]]
+        clips: tuple[Clip, ...] = ()
+        if self._videos["sound"] or not spans:
+            try:
+                clips = tuple(self.clips(path))
+            except InputError as error:
+                if not spans or error.reason not in ("silent", "empty"):
+                    raise
+        pages = tuple(self._frames(path, spans))
+        if pages:
+            whole = (0.0, float(info["seconds"]))
+            source = source.model_copy(update={"pages": len(pages), "span": whole})
+        return Item(source, pages=pages, clips=clips)
+
+    def _frames(self, path: str | os.PathLike[str], spans: Sequence[Span]) -> Iterator[Page]:
+        def read(number: int) -> Page:
+            options = {"options": self._videos, "pages": self._pages, "span": spans[number - 1]}
+            name, seconds = "pipelines.video:read_frame_plain", self._seconds.page
+            return page_from_plain(self._run(name, path, seconds, number=number, **options))
+
+        for page in self._each(range(1, len(spans) + 1), read):
+            yield replace(page, span=spans[page.number - 1])
 
     def clips(self, path: str | os.PathLike[str]) -> Iterator[Clip]:
         """The clips in order; silence between them is left out."""

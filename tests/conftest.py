@@ -12,3 +12,6 @@ from tests.prefect_server import prefect_server as prefect_server
 # change.
 settings.register_profile("scanscribe", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("scanscribe")
+
+# A model server that a user keeps warm is no part of a test; tests of servers make their own.
+os.environ["SCANSCRIBE_MODEL_SERVER"] = "never"

@@ -42,6 +42,7 @@ def inbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         def __init__(self, bundle: object) -> None:
             super().__init__(tmp_path / "calls")
 
+        def begin(self) -> None: ...
         def close(self) -> None: ...
 
     for module in ("start", "preview"):

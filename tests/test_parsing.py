@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import soundfile
 
 from model_onnx.errors import InputError
 from pipelines import parsing
+from pipelines.pages import Page
 from pipelines.parsing import Parser
 from pipelines.records import Source
 from tests.papers import pdf
@@ -77,6 +79,24 @@ def test_a_page_that_cannot_be_read_does_not_lose_the_others(
     )
     monkeypatch.undo()
     assert parser.read(tmp_path / "a.pdf", source("document")).flaws == ()
+
+
+def test_a_page_that_fails_on_a_busy_machine_is_read_once_more(
+    parser: Parser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, tried = parser.read_page, Counter[int]()
+
+    def fail_first(path: Path, number: int) -> Page:
+        tried[number] += 1
+        if tried[number] == 1 and number in (1, 3, 4, 5):
+            reason = "damaged" if number == 1 else "timeout"
+            raise InputError("busy", reason=reason)
+        return read(path, number)
+
+    monkeypatch.setattr(parser, "read_page", fail_first)
+    item = parser.read(pdf(tmp_path / "a.pdf", *"abcdef"), source("document"))
+    assert [page.text for page in item.pages] == ["", "b", "c", "d", "", "f"]
+    assert tried == {1: 1, 2: 1, 3: 2, 4: 2, 5: 1, 6: 1}  # two retries for a whole file
 
 
 @pytest.mark.parametrize(("numbers", "reason"), [({1, 2}, "timeout"), ({2}, "cancelled")])

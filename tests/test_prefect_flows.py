@@ -14,12 +14,14 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from benchmarks.prefect_server import Server
+from flows import parameters
 from flows.discover import Entry, Version, walk
+from flows.formats import FORMATS
 from flows.run import Procedure
 from flows.start import Settings
 from flows.store import Store
@@ -56,6 +58,7 @@ def use(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, made: Procedure) -> Non
         def __init__(self, bundle: object) -> None:
             super().__init__(tmp_path / "calls")
 
+        def begin(self) -> None: ...
         def close(self) -> None: ...
 
     monkeypatch.setattr("flows.start.prepare", prepare)
@@ -298,3 +301,8 @@ def test_prefect_is_imported_only_when_it_is_used() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True
     )
     assert done.stdout == "False\n"
+
+
+def test_the_formats_of_a_flow_are_those_of_the_code() -> None:
+    (listed,) = get_args(get_args(parameters.Formats)[0])
+    assert get_args(listed) == FORMATS

@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import pytest
 from flows.account import Outcome, Summary, summarise
 from flows.run import ATTEMPTS
 from flows.store import MANIFEST, RECORDS, Store
+from flows.watch import Watch
 from model_onnx.errors import OutputError, RuntimeUnavailableError, ScanscribeError
 from tests.fake_run import PageModel, run
 
@@ -164,6 +166,24 @@ def test_a_limit_leaves_the_rest_pending(inbox: Path, model: PageModel, tmp_path
     second = run(inbox, tmp_path / "out", model, limit=1)
     assert (second.ok, second.unchanged, second.pending) == (1, 2, 1)
     assert sorted(calls(model)) == ["one", "three", "two"]
+
+
+def test_what_an_earlier_child_finished_counts_as_of_this_run(
+    inbox: Path, model: PageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(inbox, a="one", b="two", c="three", d="fail timeout")
+    before = run(inbox, tmp_path / "out", model, limit=1)
+    assert (before.ok, before.pending) == (1, 3)
+    (key,) = record_keys(tmp_path / "out")
+    monkeypatch.setattr("flows.watch._watch", Watch(ended={key}))
+    after = run(inbox, tmp_path / "out", model, limit=2)  # of which one is done
+    assert (after.ok, after.unchanged, after.pending) == (2, 0, 2)
+    assert calls(model) == ["one", "two"]
+
+
+def record_keys(output: Path) -> list[str]:
+    with closing(sqlite3.connect(output / "run.sqlite")) as database:
+        return [key for (key,) in database.execute("SELECT key FROM records")]
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ def test_what_was_under_way_is_what_began_and_did_not_end(known: watch.Watch) ->
     assert listen("+a\n+b\n-a\n+c\n") == {"b", "c"}
     assert known.barren == 0  # a document was finished
     assert listen("+a\n") == {"a"} and listen("") == set()
+    assert watch.ended_before() == {"a"}  # in the first child; what took its place goes on from it
 
 
 def test_two_deaths_make_a_suspect_guilty(known: watch.Watch) -> None:
