@@ -92,6 +92,18 @@ BENCHES = (
         ),
     ),
     Bench(
+        "generated receipts, text",
+        lambda data, out, limit: sets.generated_receipts(out, limit or 200, pixels=False),
+        (Figure("field F1", "extract.f1.normalised", 0.97), *_FIELDS),
+        rules=own_lines,
+    ),
+    Bench(
+        "generated receipts, pixels only",
+        lambda data, out, limit: sets.generated_receipts(out, limit or 200, pixels=True),
+        (Figure("field F1", "extract.f1.normalised", 0.90), *_FIELDS),
+        rules=read_lines,
+    ),
+    Bench(
         "generated dictation",
         _generated("repair"),
         (

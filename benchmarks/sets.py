@@ -10,7 +10,9 @@ text occurs in no training receipt. Generated sets are the held-out split of `tr
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import random
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -164,6 +166,40 @@ def generated(
             soundfile.write(path, sample.audio, 16000)
         else:
             path.write_text(sample.text, encoding="utf-8")
+
+    return write_set(out, rows, write)
+
+
+def generated_receipts(out: Path, limit: int, *, pixels: bool) -> Path:
+    """Generated till receipts of the held-out split, asked with the built-in schema.
+
+    pixels: pages drawn at the patch pitch, else text files. A receipt that does not fit on a page
+    is left out.
+    """
+    from training.generators import documents, receipts, render
+    from training.generators.words import Source
+
+    made: dict[str, Image.Image | str] = {}
+    rows = []
+    for seed in itertools.count():
+        if len(rows) == limit:
+            break
+        source = Source(random.Random(f"receipts:{seed}"), "heldout")
+        document = receipts.receipt(source)
+        picture = render.page(source, document) if pixels else None
+        if pixels and picture is None:
+            continue
+        file = f"{seed:04}.{'png' if pixels else 'txt'}"
+        made[file] = Image.fromarray(picture.image) if picture else documents.text(document)
+        values = document.values()
+        rows.append(Row(file, "extract", schema="receipt", output={f: values[f] for f in FIELDS}))
+
+    def write(path: Path, row: Row) -> None:
+        what = made[row.file]
+        if isinstance(what, str):
+            path.write_text(what, encoding="utf-8")
+        else:
+            what.save(path)
 
     return write_set(out, rows, write)
 
