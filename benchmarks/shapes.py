@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,10 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
+from export.drafter import drafter_weights
 from export.weights import Weight, all_weights, published_name
 from model_onnx.config import ModelConfig
+from model_onnx.drafter_config import DrafterConfig
 from training import tokenizer
 
 _POOL = 1 << 22  # random values that every tensor is cut from
@@ -131,13 +133,51 @@ def write_checkpoint(directory: Path, config: dict[str, Any]) -> Path:
     is the embedded model's: exporting only copies it.
     """
     directory.mkdir(parents=True)
-    (directory / "config.json").write_text(json.dumps(config), encoding="utf-8")
     tokenizer.write(directory)
-    weights = list(all_weights(ModelConfig.from_hugging_face(config)).values())
+    weights = all_weights(ModelConfig.from_hugging_face(config)).values()
+    _write_tensors(directory, config, {published_name(weight): weight for weight in weights})
+    return directory
+
+
+def published_drafter_config() -> dict[str, Any]:
+    """config.json of the 12B's drafter: four layers, 1024 wide."""
+    text = published_config()["text_config"]
+    kinds = ["sliding_attention"] * 3 + ["full_attention"]
+    own = {
+        "hidden_size": 1024,
+        "intermediate_size": 8192,
+        "num_hidden_layers": len(kinds),
+        "num_kv_shared_layers": len(kinds),
+        "layer_types": kinds,
+        "final_logit_softcapping": None,
+    }
+    return {
+        "model_type": "gemma4_unified_assistant",
+        "dtype": "bfloat16",
+        "backbone_hidden_size": 3840,
+        "use_ordered_embeddings": False,
+        "tie_word_embeddings": True,
+        "text_config": {**text, **own},
+    }
+
+
+def write_drafter(directory: Path) -> Path:
+    """A checkpoint of the drafter's shapes."""
+    directory.mkdir(parents=True)
+    config = published_drafter_config()
+    weights = drafter_weights(DrafterConfig.from_hugging_face(config))
+    names = {n if "projection" in n else f"model.{n}": weight for n, weight in weights.items()}
+    _write_tensors(directory, config, names)
+    return directory
+
+
+def _write_tensors(directory: Path, config: dict[str, Any], weights: Mapping[str, Weight]) -> None:
+    """config.json and model.safetensors. weights: by the name in the file."""
+    (directory / "config.json").write_text(json.dumps(config), encoding="utf-8")
     header, end = {}, 0
-    for weight in weights:
+    for name, weight in weights.items():
         start, end = end, end + 2 * int(np.prod(weight.shape))
-        header[published_name(weight)] = {
+        header[name] = {
             "dtype": "BF16",
             "shape": list(weight.shape),
             "data_offsets": [start, end],
@@ -145,10 +185,9 @@ def write_checkpoint(directory: Path, config: dict[str, Any]) -> Path:
     raw = json.dumps(header).encode()
     with (directory / "model.safetensors").open("wb") as file:
         file.write(len(raw).to_bytes(8, "little") + raw)
-        for index, weight in enumerate(weights):
+        for index, weight in enumerate(weights.values()):
             for piece in _contents(weight, index):
                 file.write(piece.data)
-    return directory
 
 
 def _contents(weight: Weight, index: int) -> Iterator[npt.NDArray[np.uint16]]:

@@ -69,6 +69,38 @@ GROUPS = (
         ),
     ),
     Group(
+        "The drafter of the embedded model",
+        "drafter",
+        (
+            Line("requests", "n"),
+            Line("guesses that are right, of those checked", "acceptance", "%"),
+            Line("- extract", "extract_acceptance", "%"),
+            Line("- transcribe", "transcribe_acceptance", "%"),
+            Line("- clean, without its text to copy from", "clean_acceptance", "%"),
+            Line("- repair, without its text to copy from", "repair_acceptance", "%"),
+            Line("least acceptance that pays here", "break_even_acceptance", "%"),
+            Line("decoding with it, times as fast", "speedup", "ratio"),
+            Line("- in the slowest round", "speedup_least", "ratio"),
+            Line("- in the fastest round", "speedup_most", "ratio"),
+            Line("- extract", "extract_speedup", "ratio"),
+            Line("- transcribe", "transcribe_speedup", "ratio"),
+            Line("- clean", "clean_speedup", "ratio"),
+            Line("- repair", "repair_speedup", "ratio"),
+        ),
+    ),
+    Group(
+        "A drafter at the 12B's shapes",
+        "drafter-12b",
+        (
+            Line("one token", "extrapolated_48_layers_plain_ms", "ms"),
+            Line("five tokens checked", "extrapolated_48_layers_verify_5_ms", "ms"),
+            Line("one guess", "draft_ms", "ms"),
+            Line("least acceptance that pays here", "break_even_acceptance", "%"),
+            Line("times as fast at an acceptance of 0.66", "speedup_at_0.66", "ratio"),
+            Line("times as fast at an acceptance of 0.82", "speedup_at_0.82", "ratio"),
+        ),
+    ),
+    Group(
         "`flows run`, start to end",
         "folder",
         (

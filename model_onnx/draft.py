@@ -29,6 +29,7 @@ class Acceptance:
     def __init__(self, rate: float = 0.8, whole: Acceptance | None = None) -> None:
         """whole: a rate over several answers, which learns from this one too."""
         self.rate = rate
+        self.verified = self.right = 0  # ids, so far
         self._whole = whole
         self._idle = 0
 
@@ -44,6 +45,8 @@ class Acceptance:
         """What became of the last guess: its first `accepted` of `proposed` ids were right."""
         for index in range(min(accepted + 1, proposed)):
             self.rate = MEMORY * self.rate + (1 - MEMORY) * (index < accepted)
+            self.verified += 1
+            self.right += index < accepted
         if self._whole is not None:
             self._whole.feedback(proposed, accepted)
 

@@ -74,7 +74,7 @@ class Engine:
         self.renderer = PromptRenderer(bundle)
         self.grammar = Grammar(bundle)
         window = bundle.config.sliding_window
-        self._decoder, self._drafting = decoder, drafting
+        self._decoder, self.drafting = decoder, drafting
         self._slots = decoder.cache(
             slots=slots, local_capacity=window - 1 + _SLACK, global_capacity=GLOBAL_STEP
         )
@@ -273,8 +273,8 @@ class Engine:
             local_rows=self.bundle.config.sliding_window - 1 + max(_SLACK, longest),
             global_rows=len(request.prompt.ids) + _budget(request) + max(_SLACK, longest),
         )
-        if moved and self._drafting is not None:
-            self._drafting.drafter.forget(self._slots)
+        if moved and self.drafting is not None:
+            self.drafting.drafter.forget(self._slots)
         self._slots.take(slot, self._prefill.cache, 0)
         self._active.append(sequence)
         self._attempt([sequence], partial(self._propose, slot, sequence))
@@ -338,12 +338,12 @@ class Engine:
         self._time_step(len(sequences), 1, started)
 
     def _propose(self, slot: int, sequence: Sequence) -> None:
-        if self._drafting is not None and sequence.finish is None:
-            self._drafting.propose(self._slots, slot, sequence, len(self._active))
+        if self.drafting is not None and sequence.finish is None:
+            self.drafting.propose(self._slots, slot, sequence, len(self._active))
 
     def _time_step(self, sequences: int, rows: int, started: float) -> None:
-        if self._drafting is not None and rows <= MOST + 1:  # not a long text that is forced
-            self._drafting.costs.add_step(sequences, rows, time.perf_counter() - started)
+        if self.drafting is not None and rows <= MOST + 1:  # not a long text that is forced
+            self.drafting.costs.add_step(sequences, rows, time.perf_counter() - started)
 
     def _forward(self, slot: int, count: int, tokens: list[list[int]]) -> Array:
         """Feeds tokens [count][S], in pieces that fit a slot; hidden states [count, S, H].
