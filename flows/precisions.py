@@ -1,10 +1,12 @@
-"""What the environment says about a bundle's two decoders, for every engine that flows opens."""
+"""What the environment says about a bundle's decoders and its drafter, for every engine that flows
+opens."""
 
 from __future__ import annotations
 
 import os
-from typing import TypedDict
+from typing import TypedDict, get_args
 
+from model_onnx.drafting import Drafts
 from model_onnx.errors import UsageError
 from model_onnx.precision import GRAPH_OF, Precision
 
@@ -20,6 +22,16 @@ def precisions() -> Wanted:
     """Which decoder reads (SCANSCRIBE_PREFILL) and which writes (SCANSCRIBE_DECODE): `recipe` or
     `int8`, for bundles with both. Raises UsageError."""
     return Wanted(prefill=_wanted("SCANSCRIBE_PREFILL"), decode=_wanted("SCANSCRIBE_DECODE"))
+
+
+def drafts() -> Drafts:
+    """Whether a bundle's drafter guesses (SCANSCRIBE_DRAFTS): `auto`, `on` or `off`. Raises
+    UsageError."""
+    value = os.environ.get("SCANSCRIBE_DRAFTS") or "auto"
+    for known in get_args(Drafts):
+        if value == known:
+            return known  # type: ignore[no-any-return]
+    raise UsageError(f"got SCANSCRIBE_DRAFTS={value}, expected auto, on or off")
 
 
 def _wanted(name: str) -> Precision | None:

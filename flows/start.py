@@ -25,7 +25,7 @@ from flows.discover import Entry, default_output, show_name, walk
 from flows.formats import check_format, write_formats
 from flows.metrics import RunMetrics, metrics_port
 from flows.model_place import Place
-from flows.precisions import precisions
+from flows.precisions import drafts, precisions
 from flows.procedure import bind, output_schema
 from flows.run import Procedure, Run, Submit, run_folder
 from flows.scale import Scale, check_scale
@@ -120,7 +120,7 @@ def open_engine(bundle: Bundle) -> Engine | ModelClient:
     except RuntimeUnavailableError:  # no place for a server on this machine
         if mode == "always":
             raise
-    return Engine.open(bundle, slots=SLOTS, **precisions())
+    return Engine.open(bundle, slots=SLOTS, drafts=drafts(), **precisions())
 
 
 def prepare(settings: Settings) -> tuple[Bundle, Procedure, list[Entry]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from export import export_bundle
-from flows.precisions import precisions
+from flows.precisions import drafts, precisions
 from flows.start import open_engine
 from model_onnx.engine import Engine
 from model_onnx.errors import UsageError
@@ -37,3 +37,13 @@ def test_another_word_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCANSCRIBE_DECODE", "int4")
     with pytest.raises(UsageError, match="SCANSCRIBE_DECODE=int4, expected auto, recipe or int8"):
         precisions()
+
+
+def test_the_drafter_is_asked_as_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SCANSCRIBE_DRAFTS", raising=False)
+    assert drafts() == "auto"
+    monkeypatch.setenv("SCANSCRIBE_DRAFTS", "off")
+    assert drafts() == "off"
+    monkeypatch.setenv("SCANSCRIBE_DRAFTS", "never")
+    with pytest.raises(UsageError, match="SCANSCRIBE_DRAFTS=never, expected auto, on or off"):
+        drafts()
