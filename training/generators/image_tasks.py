@@ -12,7 +12,7 @@ ImageSample = tuple[str, str, Picture]  # instruction, answer, picture
 
 def read_line(source: Source) -> ImageSample:
     """One to four lines, half of them random strings, digits and prices."""
-    count = source.pick((1, 2, 2, 3, 4))
+    count = source.pick((1, 1, 1, 2, 4))
     lines = [strip_line(source) for _ in range(count)]
     drawn, picture = render.line_strip(source, lines)
     return prompts.PAGE, "\n".join(drawn), picture

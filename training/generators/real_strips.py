@@ -43,7 +43,7 @@ def strip(source: Source) -> tuple[list[str], Picture]:
     """One to four lines below each other."""
     receipt = source.pick(real.receipts(source.split))
     found = found_strips(receipt.name, source.split)
-    count = source.pick((1, 2, 2, 3, 4))
+    count = source.pick((1, 1, 1, 2, 4))
     if found and source.chance(0.65):
         start = source.between(0, max(0, len(found) - count))
         strips = list(found[start : start + count])
