@@ -68,16 +68,16 @@ def record(source: Source, samples: np.ndarray, *, speed: float = 0.1) -> np.nda
         samples = stretch(samples, 1 + (source.random.random() * 2 - 1) * speed)
     before, after = source.between(200, 6000), source.between(200, 6000)
     samples = np.pad(samples, (before, after))
-    if source.chance(0.2):
+    if source.chance(0.1):
         samples = echo(source, samples)
-    if source.chance(0.25):
+    if source.chance(0.1):
         samples = band(source, samples)
     level = 10 ** (-(source.random.random() * 24) / 20)
     samples = samples * (level * 0.9 / max(1e-4, float(np.abs(samples).max())))
-    if source.chance(0.8):
+    if source.chance(0.5):
         noise = source.pick(noises())
         start = source.between(0, len(noise) - len(samples))
-        decibels = 8 + source.random.random() * 40
+        decibels = 20 + source.random.random() * 30
         loudness = float(np.sqrt(np.mean(samples**2))) * 10 ** (-decibels / 20)
         samples = samples + noise[start : start + len(samples)] * loudness
     return np.clip(samples, -1, 1).astype(np.float32)

@@ -30,18 +30,9 @@ from training.generators.words import Source, Split
 FOLDER = Path.home() / ".cache" / "scanscribe" / "speech"
 CLIPS: dict[Split, int] = {"train": 20_000, "heldout": 400}
 DIGIT_CLIPS: dict[Split, int] = {"train": 1000, "heldout": 60}
-# Plain voices more often: a variant changes the sound more than an accent does.
-ACCENTS = (
-    "en-us",
-    "en-gb",
-    "en-us",
-    "en-gb",
-    "en-gb-x-rp",
-    "en-gb-scotland",
-    "en-us-nyc",
-    "en-029",
-)
-VARIANTS = ("", "", "", "", "+m1", "+m2", "+m3", "+m4", "+m7", "+f1", "+f2", "+f3", "+f5", "+klatt")
+# Few voices: with 112 of them, echoes and loud noise nothing was heard after 90 minutes.
+ACCENTS = ("en-us", "en-gb")
+VARIANTS = ("", "", "+m3", "+f2")
 HELD_OUT_VOICES = ("en-us+m5", "en-gb+f4", "en-gb-x-gbcwmd", "en-gb+klatt3", "en-us+f4")
 SAYABLE_TEMPLATES = tuple(
     line for line in prose.PLAIN_TEMPLATES if "{amount}" not in line and "{clock}" not in line
