@@ -145,7 +145,7 @@ def _problem(path: Path, root: Path) -> str:
 
 PROBLEMS = {
     "unsupported": "not a kind of file that is read, expected PDF, PNG, JPEG, WebP, TIFF, WAV, "
-    "FLAC, MP3, OGG, Opus, M4A, MP4, TXT, SRT or VTT; convert it",
+    "FLAC, MP3, OGG, Opus, M4A, MP4, MOV, WebM, TXT, SRT or VTT; convert it",
     "labels": "what is expected of the files beside it, for `flows eval --set`; not an input",
     "symlink_outside": "a link that leaves the input directory is not followed; copy the file in",
     "symlink_directory": "a link to a directory is not followed; its files stand for themselves",

@@ -45,6 +45,14 @@ class Audio:
     samples: NDArray[np.float32]
 
 
+@dataclass(frozen=True, eq=False)
+class Video:
+    """frames: (seconds, uint8 RGB [H, W, 3]) in order; soft_tokens: the budget of one frame."""
+
+    frames: tuple[tuple[float, NDArray[np.uint8]], ...]
+    soft_tokens: int = 70
+
+
 @dataclass(frozen=True)
 class ToolResult:
     """What a tool answered, after its ToolCall in the model's turn. `response`: JSON values."""
@@ -62,12 +70,12 @@ class Tool:
     parameters: Mapping[str, Any]
 
 
-Part = str | Image | Audio | ToolCall | ToolResult
+Part = str | Image | Audio | Video | ToolCall | ToolResult
 
 
 @dataclass(frozen=True, eq=False)
 class Turn:
-    """system: text; user: text, images and audio; model: tool calls, their results, then text."""
+    """system: text; user: text and media; model: tool calls, their results, then text."""
 
     role: Literal["system", "user", "model"]
     parts: tuple[Part, ...]
@@ -96,10 +104,11 @@ class Prompt:
 
 
 BOS = "<bos>"
+_Medium = Image | Audio | Video
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _PARTS_OF_ROLE: dict[str, tuple[type, ...]] = {
     "system": (str,),
-    "user": (str, Image, Audio),
+    "user": (str, Image, Audio, Video),
     "model": (str, ToolCall, ToolResult),
 }
 
@@ -120,6 +129,7 @@ class PromptRenderer:
         self._media: dict[int, tuple[MediaKind, int, int]] = {
             config.image_token_id: ("image", config.boi_token_id, config.eoi_token_id),
             config.audio_token_id: ("audio", config.boa_token_id, config.eoa_token_id),
+            config.video_token_id: ("video", config.boi_token_id, config.eoi_token_id),
         }
 
     def encode_text(self, text: str) -> list[int]:
@@ -138,7 +148,7 @@ class PromptRenderer:
         _check(turns)
         ids, media = self._encode(
             self._render(turns, tools, thinking, add_generation_prompt=True),
-            [self._span(p) for turn in turns for p in turn.parts if isinstance(p, Image | Audio)],
+            [self._shown(p) for turn in turns for p in turn.parts if isinstance(p, _Medium)],
         )
         shared: list[int] = []
         if turns[0].role == "system":
@@ -147,10 +157,23 @@ class PromptRenderer:
         prefix = len(shared) if ids[: len(shared)] == shared else 0
         return Prompt(np.array(ids, np.int64), media, prefix)
 
-    def _span(self, part: Image | Audio) -> MediaSpan:
+    def _shown(self, part: Image | Audio | Video) -> list[tuple[str, MediaSpan]]:
+        """The spans of one placeholder, each with the text before it."""
         if isinstance(part, Audio):
-            return MediaSpan(0, "audio", audio_frames(part.samples, self._config.frame_size), None)
-        return MediaSpan(0, "image", *image_patches(part.pixels, part.soft_tokens, self._config))
+            frames = audio_frames(part.samples, self._config.frame_size)
+            return [("", MediaSpan(0, "audio", frames, None))]
+        if isinstance(part, Image):
+            patches = image_patches(part.pixels, part.soft_tokens, self._config)
+            return [("", MediaSpan(0, "image", *patches))]
+        if not part.frames:
+            raise RequestError("got a video without frames, expected one or more; leave it out")
+        return [
+            (
+                f"{' ' if at else ''}{int(seconds) // 60:02}:{int(seconds) % 60:02} ",
+                MediaSpan(0, "video", *image_patches(pixels, part.soft_tokens, self._config)),
+            )
+            for at, (seconds, pixels) in enumerate(part.frames)
+        ]
 
     def _render(
         self,
@@ -190,27 +213,35 @@ class PromptRenderer:
         )
 
     def _encode(
-        self, rendered: str, media: Iterable[MediaSpan]
+        self, rendered: str, media: Iterable[list[tuple[str, MediaSpan]]]
     ) -> tuple[list[int], tuple[MediaSpan, ...]]:
-        """Ids of a rendered template, each media placeholder widened to its span's soft tokens."""
+        """Ids of a rendered template, each media placeholder widened to its spans' soft tokens.
+
+        Text between two control tokens is encoded as a whole, as the reference does it."""
         ids: list[int] = []
         placed: list[MediaSpan] = []
         waiting = list(media)[::-1]
+        text = ""
         for index, piece in enumerate(self._control.split(rendered)):
             if index % 2 == 0:
-                ids += self.encode_text(piece.replace(self._mark, ""))
-            elif self._controls[piece] not in self._media:
-                ids.append(self._controls[piece])
-            else:
-                token = self._controls[piece]
-                kind, begin, end = self._media[token]
-                if not waiting or waiting[-1].kind != kind:
-                    raise _template_error(f"wrote {piece} where no {kind} was given")
-                span = replace(waiting.pop(), start=len(ids) + 1)
-                ids += [begin, *[token] * len(span.features), end]
-                placed.append(span)
+                text += piece.replace(self._mark, "")
+                continue
+            token = self._controls[piece]
+            if token not in self._media:
+                ids += [*self.encode_text(text), token]
+                text = ""
+                continue
+            kind, begin, end = self._media[token]
+            if not waiting or waiting[-1][0][1].kind != kind:
+                raise _template_error(f"wrote {piece} where no {kind} was given")
+            for before, span in waiting.pop():
+                ids += [*self.encode_text(text + before), begin]
+                placed.append(replace(span, start=len(ids)))
+                ids += [*[token] * len(span.features), end]
+                text = ""
+        ids += self.encode_text(text)
         if waiting:
-            raise _template_error(f"left out {len(waiting)} images or recordings")
+            raise _template_error(f"left out {len(waiting)} images, videos or recordings")
         return ids, tuple(placed)
 
 
@@ -251,7 +282,8 @@ def _message(turn: Turn) -> dict[str, Any]:
 def _content(part: Part) -> dict[str, Any]:
     if isinstance(part, str):
         return {"type": "text", "text": part}
-    return {"type": "image" if isinstance(part, Image) else "audio"}
+    kinds = {Image: "image", Video: "video", Audio: "audio"}
+    return {"type": kinds[type(part)]}
 
 
 def _open_tokenizer(bundle: Bundle) -> tuple[Tokenizer, dict[str, int]]:

@@ -1,4 +1,4 @@
-"""Recordings -> clips of speech: WAV, FLAC, MP3, OGG, Opus; M4A and MP4 with the `av` extra.
+"""Recordings -> clips of speech: WAV, FLAC, MP3, OGG, Opus; with `av` M4A and the sound of videos.
 
     info = open_recording("memo.mp3")               # RecordingInfo(seconds=93.2, spans=(...))
     samples = read_clip("memo.mp3", info.spans[0])  # float32 [n], mono, 16 kHz
@@ -24,6 +24,7 @@ from model_onnx.errors import InputError
 from model_onnx.frames import SAMPLE_RATE, resample
 from pipelines.records import Span
 from pipelines.speech import FRAME_SECONDS, Cutting, spans_of
+from pipelines.video import is_video
 
 _BLOCK_SECONDS = 30
 
@@ -176,12 +177,12 @@ def _mono(block: NDArray[np.float32]) -> NDArray[np.float32]:
 def _open(path: str, options: ClipOptions) -> Iterator[Any]:
     """A soundfile.SoundFile, of the file itself or of what `av` decoded."""
     with open(path, "rb") as file:
-        head = file.read(64)
+        head = file.read(1)
     if not head:
         raise InputError(
             "got a file of 0 bytes, expected a recording; copy it again", reason="empty"
         )
-    if head[4:8] == b"ftyp" or head.startswith(b"\x1a\x45\xdf\xa3"):  # MP4 and M4A; WebM
+    if is_video(path):  # MP4, M4A, MOV and WebM
         decoded = _decoded(path, options)
         decoded.seek(0)
         with soundfile.SoundFile(decoded) as sound:  # leaves `decoded` open
@@ -216,7 +217,7 @@ def _decode(path: str, options: ClipOptions) -> IO[bytes]:
         import av
     except ImportError:
         raise InputError(
-            "got M4A, MP4 or WebM, which needs PyAV; install scanscribe[av] or convert it to WAV",
+            "got M4A, MP4, MOV or WebM, which needs PyAV; install scanscribe[av], or make it WAV",
             reason="unsupported",
         ) from None
     target = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as clips are read
@@ -250,6 +251,6 @@ def _decode(path: str, options: ClipOptions) -> IO[bytes]:
 def _damaged(error: Exception) -> InputError:
     return InputError(
         f"got a recording that cannot be read ({type(error).__name__}), expected WAV, FLAC, MP3, "
-        "OGG, Opus, M4A or MP4; export it again",
+        "OGG, Opus, M4A or a video; export it again",
         reason="damaged",
     )

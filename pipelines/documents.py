@@ -145,7 +145,7 @@ class _PictureFile:
         image = self._picture.read(
             number, pixels=options.pixels, source_pixels=options.source_pixels
         )
-        return _page_of_pixels(number, image, options)
+        return page_of_pixels(number, image, options)
 
     def close(self) -> None:
         self._picture.close()
@@ -174,7 +174,7 @@ class _PdfFile:
         image = grey_if_grey(self._pdf.render(number, dpi=options.dpi, pixels=options.pixels))
         layer = self._pdf.words(number)
         if _is_broken([word.text for word in layer]):
-            return _page_of_pixels(number, image, options, "broken_text_layer")
+            return page_of_pixels(number, image, options, "broken_text_layer")
         turn = dominant_turn([(word.turn, word.text) for word in layer])
         boxes = [turn_box(word.box, turn) for word in layer]
         turned = turn_image(image, turn)
@@ -188,7 +188,7 @@ class _PdfFile:
         shown = [(w, b) for w, b, s in zip(layer, boxes, seen, strict=True) if s]
         warnings = ("hidden_text",) if hidden else ()
         if not shown:  # nothing of the layer can be seen: the page is read like a scan
-            return replace(_page_of_pixels(number, image, options, *warnings), hidden=hidden)
+            return replace(page_of_pixels(number, image, options, *warnings), hidden=hidden)
         return Page(
             number=number,
             image=turned,
@@ -237,10 +237,10 @@ def _check_bytes(path: str, limit: int) -> None:
         )
 
 
-def _page_of_pixels(
+def page_of_pixels(
     number: int, image: NDArray[np.uint8], options: PageOptions, *warnings: str
 ) -> Page:
-    """A page without a text layer: words from Tesseract, where there is one."""
+    """A page or frame without a text layer: words from Tesseract, where there is one."""
     if options.tesseract is None:
         sideways = ("sideways",) if lies_sideways(image) else ()
         return Page(number, image, (), "", "none", warnings=(*warnings, *sideways))

@@ -253,7 +253,7 @@ def _field(leaf: _Leaf, work: Work, parsed: str | None) -> FieldValue:
     return FieldValue(
         value=leaf.value,
         confidence=work.calibrated(leaf.confidence * certain),
-        grounding=place.grounding if place else leaf.window.aligner.find(leaf.value),
+        grounding=place.grounding if place else leaf.window.find(leaf.value),
         parsed=parsed,
     )
 
@@ -271,8 +271,11 @@ def _groups(schema: dict[str, Any], size: int | None) -> list[dict[str, Any]]:
 
 def _ask(work: Work, schema: dict[str, Any], window: Window, *, constrained: bool = False) -> Ask:
     """constrained: not while only its length is asked for, since finding candidates takes time."""
-    images = tuple(page_image(work, page) for page in window.pages)
-    parts: tuple[Part, ...] = (*images, window.text) if window.text else images
+    parts: tuple[Part, ...] = tuple(page_image(work, page) for page in window.pages)
+    if window.film:
+        parts = window.film.parts(work.options.frame_tokens)
+    if window.text:
+        parts = (*parts, window.text)
     constraint = _constraint(work, schema, window) if constrained else FreeText()
     return Ask(instruction(describe(schema)), parts, constraint)
 

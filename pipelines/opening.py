@@ -24,10 +24,11 @@ from pipelines.records import Source
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Kind = Literal["document", "recording", "text"]
+Kind = Literal["document", "recording", "video", "text"]
 _KINDS: dict[Kind, tuple[str, ...]] = {
     "document": (".pdf", ".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"),
-    "recording": (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".mp4"),
+    "recording": (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a"),
+    "video": (".mp4", ".mov", ".webm"),
     "text": (".txt", ".srt", ".vtt"),
 }
 SUFFIXES: dict[str, Kind] = {s: kind for kind, suffixes in _KINDS.items() for s in suffixes}
@@ -36,6 +37,7 @@ _MARKS = (
     (b"%PDF-", ".pdf"), (b"\x89PNG", ".png"), (b"\xff\xd8\xff", ".jpg"), (b"II*\0", ".tif"),
     (b"MM\0*", ".tif"), (b"fLaC", ".flac"), (b"OggS", ".ogg"), (b"ID3", ".mp3"),
     (b"\xff\xfb", ".mp3"), (b"\xff\xf3", ".mp3"), (b"WEBVTT", ".vtt"),
+    (b"\x1a\x45\xdf\xa3", ".webm"),
 )  # fmt: skip
 
 
@@ -93,6 +95,8 @@ def suffix_of(raw: bytes) -> str:
     """The file name's end that fits the content: `.pdf` ..., `.txt` when nothing is recognised."""
     if raw[:4] == b"RIFF":
         return {b"WAVE": ".wav", b"WEBP": ".webp"}.get(raw[8:12], ".wav")
+    if raw[4:8] == b"ftyp":
+        return {b"M4A ": ".m4a", b"qt  ": ".mov"}.get(raw[8:12], ".mp4")
     return next((suffix for mark, suffix in _MARKS if raw.startswith(mark)), ".txt")
 
 

@@ -16,6 +16,7 @@ class Options:
 
     minimum_confidence: a value below it makes the record `review`, 0..1;
     soft_tokens: budget of one image in the 12B's sizes (70, 140, 280, 560, 1120);
+    frame_tokens: the same budget of one frame of a video that is shown as a video;
     context_tokens: prompt and answer of one request together (None: what the bundle was made for);
     new_tokens: the answer's budget; time_limit: seconds a request may take;
     reading: how pixels without words are read: line strips first, or the page as one image (None:
@@ -29,6 +30,7 @@ class Options:
 
     minimum_confidence: float = 0.5
     soft_tokens: int = 560
+    frame_tokens: int = 70
     context_tokens: int | None = None
     new_tokens: int = 1024
     time_limit: float | None = 600.0
@@ -49,7 +51,9 @@ class Habits:
     tag_characters: how much of a text decides its label;
     strip_patches: the widest strip of a line;
     images_with_text: whether a page's picture helps beside its words;
-    calibration: (raw, calibrated) points of the confidences of fields, interpolated.
+    calibration: (raw, calibrated) points of the confidences of fields, interpolated;
+    heard: share of the words of speech that were right when it was measured; the confidence of
+    every word that the model hears is multiplied by it.
     """
 
     context_tokens: int
@@ -61,6 +65,7 @@ class Habits:
     strip_patches: int = 24
     images_with_text: bool = True
     calibration: tuple[tuple[float, float], ...] = ()
+    heard: float = 1.0
 
     @classmethod
     def of(cls, bundle: Bundle) -> Habits:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.ocr import Tesseract
-from pipelines.records import Box, Word
+from pipelines.records import Box, Span, Word
 
 Kind = Literal["pdf", "image", "text"]
 TextSource = Literal["layer", "tesseract", "file", "none"]
@@ -54,7 +54,8 @@ class Page:
 
     image: uint8 [H, W] or [H, W, 3], None for plain text; words: in reading order, `page` is
     `number`; text: the same words as lines; turned: clockwise degrees that the pixels were turned
-    beyond what the file asks for; hidden: words of the text layer that cannot be seen; warnings:
+    beyond what the file asks for; span: the seconds that a frame of a video stands for, whose
+    number counts frames; hidden: words of the text layer that cannot be seen; warnings:
     `hidden_text`, `broken_text_layer`, `ocr_failed`, `sideways` (and no Tesseract to turn it by),
     `unread_page` (nothing else is known of it), and those of the document.
     """
@@ -65,6 +66,7 @@ class Page:
     text: str
     text_source: TextSource
     turned: int = 0
+    span: Span | None = None
     hidden: tuple[Word, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -88,8 +90,10 @@ def page_to_plain(page: Page) -> dict[str, Any]:
 def page_from_plain(plain: dict[str, Any]) -> Page:
     """A Page from what `page_to_plain` made."""
     number = plain["number"]
+    span = (plain["span"][0], plain["span"][1]) if plain["span"] else None
     lists = {
-        "words": make_words(number, plain["words"]),
+        "span": span,
+        "words": make_words(number, plain["words"], span),
         "hidden": make_words(number, plain["hidden"]),
         "warnings": tuple(plain["warnings"]),
     }
@@ -104,10 +108,11 @@ def options_from_plain(plain: dict[str, Any] | None) -> PageOptions:
 
 
 def make_words(
-    number: int, words: Iterable[tuple[str, Sequence[float] | None]]
+    number: int, words: Iterable[tuple[str, Sequence[float] | None]], span: Span | None = None
 ) -> tuple[Word, ...]:
     return tuple(
-        Word(text=text, page=number, box=_clip(box) if box else None) for text, box in words
+        Word(text=text, page=number, box=_clip(box) if box else None, span=span)
+        for text, box in words
     )
 
 

@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model_onnx.errors import InputError
 from pipelines.ocr import find_tesseract
 from pipelines.orientation import turn_image
-from pipelines.pages import PageOptions, options_from_plain
+from pipelines.pages import Page, PageOptions, options_from_plain
+from pipelines.records import Span
 from pipelines.sandbox import ParserPool
 
 LONG_SIDE = 1400  # pixels: small print of a letter can be read
@@ -90,15 +92,32 @@ def page_plain(
     path: str, number: int, turn: int = 0, options: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """In the child: one page as WebP and its words."""
-    from pipelines.documents import read_page
-
-    page = read_page(path, number, options_from_plain(dict(options or {})))
+    page = _page(path, number, options_from_plain(dict(options or {})))
     plain: dict[str, Any] = {"image": None, "width": 0, "height": 0, "text": page.text}
     if page.image is None:
         return plain
     read_without_words = page.text_source == "none"  # nothing has turned it yet
     pixels = turn_image(page.image, turn) if read_without_words else page.image
     return plain | _webp(pixels)
+
+
+def _page(path: str, number: int, options: PageOptions) -> Page:
+    """A page, or a frame of a video."""
+    from pipelines.documents import read_page
+    from pipelines.video import is_video, open_video, read_frame
+
+    if not is_video(path):
+        return read_page(path, number, options)
+    spans = _opened.get(path)
+    if spans is None:
+        _opened.clear()
+        spans = _opened[path] = open_video(path).spans
+    if not 1 <= number <= len(spans):
+        raise InputError("got a video without this frame; run again", reason="changed")
+    return read_frame(path, number, spans[number - 1], pages=options)
+
+
+_opened: dict[str, tuple[Span, ...]] = {}  # the last video: the next frame is likely of it
 
 
 def _webp(pixels: NDArray[np.uint8]) -> dict[str, Any]:

@@ -21,12 +21,13 @@ class _Frozen(BaseModel):
 
 
 class Source(_Frozen):
-    """The file that a record came from. pages: how many; span: seconds; turned: clockwise degrees
+    """The file that a record came from. pages: how many, of a video its
+    frames; span: seconds; turned: clockwise degrees
     by which each page lies upright, beyond what the file says; None when no page is turned."""
 
     path: str
     sha256: str
-    kind: Literal["document", "recording", "text"]
+    kind: Literal["document", "recording", "video", "text"]
     pages: int | None = None
     span: Span | None = None
     turned: tuple[int, ...] | None = None

@@ -19,14 +19,17 @@ from pydantic import BaseModel, ConfigDict
 
 from model_onnx.constrain import Choices
 from model_onnx.errors import ConfigError
+from model_onnx.prompt import Part
 from pipelines.evidence import joined
+from pipelines.films import films
 from pipelines.items import Item
 from pipelines.records import FieldValue, Grounding
 from pipelines.subtask import Answer, Ask, Subtask, Work
 from pipelines.transcribe import Reading, page_image
-from pipelines.windows import evidence
+from pipelines.windows import evidence, is_shown
 
 PROMPT_VERSION = "tag-1"
+_INSTRUCTION_TOKENS = 512  # left for the labels and the answer
 
 
 def instruction(labels: Sequence[str]) -> str:
@@ -78,9 +81,7 @@ def choose(
     reading: of `windows.evidence`. The beginning of a text decides, or the first page's picture.
     """
     if reading is None:
-        page = next(page for page in item.pages if page.image is not None)
-        picture = page_image(work, page)
-        ask = Ask(instruction(labels), (picture,), Choices(tuple(labels)), new_tokens=64)
+        ask = Ask(instruction(labels), _shown(work, item), Choices(tuple(labels)), new_tokens=64)
     else:
         ask = _fitting(work, labels, joined(reading.lines)[: work.habits.tag_characters])
     [reply] = work.ask([ask])
@@ -88,6 +89,15 @@ def choose(
     if reply.truncated or not shares:
         return None
     return {label: shares[label] for label in labels}
+
+
+def _shown(work: Work, item: Item) -> tuple[Part, ...]:
+    """The first page, or as much of a video as a context takes."""
+    room = work.context_tokens - _INSTRUCTION_TOKENS
+    if is_shown(item):
+        return films(work, item.pages, item.clips, room)[0].parts(work.options.frame_tokens)
+    page = next(page for page in item.pages if page.image is not None)
+    return (page_image(work, page),)
 
 
 def _fitting(work: Work, labels: Sequence[str], text: str) -> Ask:

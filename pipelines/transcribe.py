@@ -14,7 +14,8 @@ Worked example, recording:
     model   7 3 9
 
 A page is read as strips of one line each, or whole, as `Options.reading` says. A recording is read
-clip by clip; a segment is a clip.
+clip by clip; a segment is a clip. The frames of a video are read as pages, or shown as a video with
+its sound; a segment is what was read of a frame, or a clip.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -31,8 +33,10 @@ from pydantic import BaseModel, ConfigDict
 from model_onnx.errors import InputError
 from model_onnx.prompt import Audio, Image
 from pipelines.evidence import Line, Place, lines_of
+from pipelines.films import films
 from pipelines.items import Item
 from pipelines.lines import line_strips, page_for_model
+from pipelines.options import Habits
 from pipelines.records import Box, Check, FieldValue, Span, Word
 from pipelines.strips import padded, pieces
 from pipelines.subtask import Answer, Ask, Reply, Subtask, Work
@@ -44,14 +48,16 @@ PROMPT_VERSION = "transcribe-1"
 
 _INSTRUCTIONS = {
     "page": "Write the text of this page, line by line.",
+    "video": "Write the text that this video shows and what is said in it, line by line.",
     "speech": "Transcribe the following speech segment. Only output the transcription, "
     "with no newlines. Write digits for numbers.",
 }
 PAGE_BREAK = "\n\n"
+_INSTRUCTION_TOKENS = 64
 _STRIP_TOKENS = 160  # a line; a strip of 24 patches holds about 70 characters
 
 
-def instruction(kind: Literal["page", "speech"]) -> str:
+def instruction(kind: Literal["page", "speech", "video"]) -> str:
     """The system turn. A line strip is a page with one line."""
     return _INSTRUCTIONS[kind]
 
@@ -117,15 +123,17 @@ def read_evidence(
     asks = (replace(ask, thinking=thinking) for ask in _asks(work, item, pixels, parts))
     replies = iter(work.ask(asks))
     read = [
-        _read(part, next(replies)) if isinstance(part, _Place) else Reading(part) for part in parts
+        _read(part, next(replies), work.habits) if isinstance(part, _Place) else Reading(part)
+        for part in parts
     ]
     pieces_of_lines = (
         (isinstance(part, _Place) and part.goes_on, line)
         for part, reading in zip(parts, read, strict=True)
         for line in reading.lines
     )
+    lines = _join(pieces_of_lines)
     whole = Reading(
-        tuple(_join(pieces_of_lines)),
+        tuple(sorted(lines, key=_begin) if item.source.kind == "video" else lines),
         sum(reading.unread for reading in read),
         any(reading.truncated for reading in read),
     )
@@ -138,11 +146,16 @@ def read_evidence(
     return whole
 
 
+def _begin(line: Line) -> float:
+    return line.words[0].span[0] if line.words[0].span else 0.0
+
+
 def _asks(
     work: Work, item: Item, pixels: bool, parts: list[_Place | tuple[Line, ...]]
 ) -> Iterator[Ask]:
     """What has to be read. Notes in `parts` where each answer belongs among the known lines."""
     patch = work.model.bundle.config.patch_size
+    shown: list[Page] = []
     for page in item.pages:
         if page.words and not (pixels and page.text_source == "tesseract"):
             parts.append(lines_of(page.words, page.text))
@@ -153,10 +166,16 @@ def _asks(
                 parts.append(place)
                 picture = Image(_rgb(pixels_of_line), None)
                 yield Ask(instruction("page"), (picture,), new_tokens=_STRIP_TOKENS)
+        elif page.span is not None:
+            shown.append(page)
         else:
             parts.append(_Place(page.number, whole=True))
             yield Ask(instruction("page"), (page_image(work, page),))
-    for clip in item.clips:
+    room = work.context_tokens - work.options.new_tokens - _INSTRUCTION_TOKENS
+    for film in films(work, shown, item.clips, room):
+        parts.append(_Place(film.frames[0].number, span=film.span, whole=True))
+        yield Ask(instruction("video"), film.parts(work.options.frame_tokens))
+    for clip in () if shown else item.clips:
         parts.append(_Place(span=clip.span))
         yield Ask(
             instruction("speech"), (Audio(clip.samples),), new_tokens=_clip_tokens(clip.seconds)
@@ -174,7 +193,7 @@ def _strips(page: Page, patch: int, most: int) -> Iterator[tuple[_Place, NDArray
             left, right = x0 + start * scale, x0 + end * scale
             box = (left / width, y0 / height, right / width, y1 / height)
             yield (
-                _Place(page.number, box, goes_on=start > 0),
+                _Place(page.number, box, page.span, goes_on=start > 0),
                 padded(strip.image[:, start:end], patch),
             )
 
@@ -215,7 +234,7 @@ def _rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
 
 
-def _read(place: _Place, reply: Reply) -> Reading:
+def _read(place: _Place, reply: Reply, habits: Habits) -> Reading:
     """An empty strip is a rule or a speck; an empty page or clip is reported."""
     if reply.looped or (reply.truncated and not place.whole):
         return Reading((), 1)
@@ -228,8 +247,9 @@ def _read(place: _Place, reply: Reply) -> Reading:
         words = (
             Word(text=said[a:b], page=place.page, box=place.box, span=place.span) for a, b in found
         )
-        certain = tuple(reply.tokens.probability(a, b) for a, b in found)
-        lines.append(Line(tuple(words), reply.tokens.mean(*line.span()), certain))
+        trust = habits.heard if place.page is None else 1.0
+        certain = tuple(trust * reply.tokens.probability(a, b) for a, b in found)
+        lines.append(Line(tuple(words), trust * reply.tokens.mean(*line.span()), certain))
     return Reading(tuple(lines), truncated=reply.truncated)
 
 
@@ -239,7 +259,7 @@ def _clip_tokens(seconds: float) -> int:
 
 
 def answer(work: Work, item: Item) -> Answer:
-    """Text layers are copied, everything else is read."""
+    """Text layers are copied, everything else is read; of a video frames and speech, by time."""
     reading = read_evidence(work, item, pixels=True, thinking=True)
     return Answer(
         Transcript(text=_text(reading.lines), segments=_segments(reading.lines)),
@@ -261,8 +281,13 @@ def _text(lines: Sequence[Line]) -> str:
 
 
 def _segments(lines: Sequence[Line]) -> tuple[Segment, ...]:
-    spans = [(line.words[0].span, line.text) for line in lines]
-    return tuple(Segment(start=span[0], end=span[1], text=text) for span, text in spans if span)
+    """Lines of one frame are one segment."""
+    grouped = groupby(lines, key=lambda line: (line.words[0].span, line.page))
+    return tuple(
+        Segment(start=span[0], end=span[1], text="\n".join(line.text for line in same))
+        for (span, _), same in grouped
+        if span
+    )
 
 
 def _field(line: Line) -> FieldValue:

@@ -12,8 +12,10 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from pipelines.evidence import Index, Line, digest, joined, runs
+from pipelines.films import Film, films
 from pipelines.grounding import Aligner
 from pipelines.items import Item
+from pipelines.records import Grounding
 from pipelines.subtask import Work
 from pipelines.transcribe import Reading, image_cost, read_evidence
 
@@ -23,10 +25,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Window:
-    """lines: may be empty where pages are shown as pictures alone."""
+    """lines: may be empty where pages or a film are shown as pictures alone."""
 
     lines: tuple[Line, ...] = ()
     pages: tuple[Page, ...] = ()
+    film: Film | None = None
 
     @cached_property
     def text(self) -> str:
@@ -40,25 +43,41 @@ class Window:
     def aligner(self) -> Aligner:
         return Aligner([word for line in self.lines for word in line.words])
 
+    def find(self, value: object) -> Grounding:
+        """Where a value stands that is no run of the lines; of a film at least when."""
+        found = self.aligner.find(value)
+        if self.film is None or value is None:
+            return found
+        place = {"span": self.film.span, "page": self.film.frames[0].number}
+        return found.model_copy(update=place)
+
 
 Room = Callable[[Window], int]  # tokens that a request with this window leaves, pictures aside
 
 
 def evidence(work: Work, item: Item) -> Reading | None:
-    """The item's lines; None where the model is to look at whole pages that have no words."""
-    if work.reading == "page" and _only_pixels(item):
+    """The item's lines; None where the model is to look at whole pages or a video without words."""
+    if work.reading == "page" and (is_shown(item) or _only_pixels(item)):
         return None
     return read_evidence(work, item, pixels=work.options.recognised == "read")
 
 
 def windows(work: Work, item: Item, reading: Reading | None, room: Room) -> list[Window]:
     """As few as the context allows."""
+    if reading is None and is_shown(item):
+        return [Window(film=film) for film in films(work, item.pages, item.clips, room(Window()))]
     if reading is None:
         most = max(1, room(Window()) // image_cost(work))
         pages = [page for page in item.pages if page.image is not None]
         return [Window(pages=tuple(pages[at : at + most])) for at in range(0, len(pages), most)]
     lines = digest(reading.lines, work.habits.evidence_characters)
     return list(_text_windows(lines, _pictures(work, item), room, image_cost(work)))
+
+
+def is_shown(item: Item) -> bool:
+    """A video whose frames have no words yet."""
+    frames = [page for page in item.pages if page.span is not None and page.image is not None]
+    return bool(frames) and not any(page.words for page in item.pages)
 
 
 def _only_pixels(item: Item) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from model_onnx.constrain import Choices
-from model_onnx.prompt import Image, Prompt, Tool, Turn
+from model_onnx.prompt import Image, Prompt, Tool, Turn, Video
 from model_onnx.sequence import Request, Result
 
 
@@ -54,6 +54,13 @@ class Asked:
         return [part for part in self.turns[1].parts if not isinstance(part, str)]
 
 
+def _content(part: Any) -> bytes:
+    arrays = [part.pixels] if isinstance(part, Image) else [getattr(part, "samples", None)]
+    if isinstance(part, Video):
+        arrays = [pixels for _, pixels in part.frames]
+    return b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
+
+
 class FakeRenderer:
     """One token a character; an image or sound is 10 tokens. Other parts give other ids."""
 
@@ -69,8 +76,7 @@ class FakeRenderer:
         asked = Asked(turns, thinking=thinking, tools=tools)
         ids = [*map(ord, asked.instruction + asked.text), *[0] * 20]
         for part in asked.media:
-            pixels_or_samples = part.pixels if isinstance(part, Image) else part.samples
-            ids += [zlib.crc32(np.ascontiguousarray(pixels_or_samples).tobytes())] * 10
+            ids += [zlib.crc32(_content(part))] * 10
         prompt = Prompt(np.array(ids, np.int64), (), 0)
         self.prompts[id(prompt)] = asked
         self._keep = getattr(self, "_keep", [])

@@ -25,6 +25,7 @@ from model_onnx.prompt import (
     Tool,
     ToolResult,
     Turn,
+    Video,
 )
 from tests.test_patches import CONFIG
 from training.tokenizer import build
@@ -500,3 +501,20 @@ def test_a_damaged_tokenizer_is_refused(tmp_path: Path) -> None:
     (tmp_path / TOKENIZER).write_text("{", encoding="utf-8")
     with pytest.raises(BundleError, match="cannot read"):
         PromptRenderer(damaged)
+
+
+def test_a_video_is_frames_with_their_times(embedded: Case) -> None:
+    """As the reference's processor writes it: `mm:ss`, the image, parted by spaces."""
+    frames = ((0.0, np.zeros((96, 48, 3), np.uint8)), (61.9, np.ones((96, 96, 3), np.uint8)))
+    prompt = embedded.renderer.render([user(Video(frames, 70), "What?")])
+    one, two = prompt.media
+    shown = [f"<|image>{'<|video|>' * len(span.features)}<image|>" for span in (one, two)]
+    text = f"<bos><|turn>user\n00:00 {shown[0]} 01:01 {shown[1]}What?<turn|>"
+    assert embedded.text(prompt).startswith(text)
+    assert [span.kind for span in prompt.media] == ["video", "video"]
+    for span in (one, two):
+        placed = prompt.ids[span.start : span.start + len(span.features)]
+        assert set(placed.tolist()) == {embedded.config.video_token_id}
+        assert len(span.features) <= 70 and span.positions is not None
+    with pytest.raises(RequestError, match="without frames"):
+        embedded.renderer.render([user(Video(()))])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from benchmarks.shapes import published_config
@@ -46,3 +48,5 @@ def test_the_plan_names_every_method_and_card() -> None:
     table = plan(CONFIG)
     assert "| 24 GiB | no | no | no |" in table
     assert "all weights, checkpointing" in table
+    page = Path(__file__).parents[1] / "docs" / "how-to" / "fine-tune.md"
+    assert table in page.read_text("utf-8"), "python -m training.memory --checkpoint THE-12B"
