@@ -211,3 +211,14 @@ def test_confidences_are_calibrated_as_the_bundle_says() -> None:
     engine = FakeEngine(lambda asked: Answered('{"a":"c"}', -0.2310490602), habits=habits)
     record = run(engine, extract_subtask(schema), Item(SOURCE, cues=(Cue("c"),)))
     assert record.fields["a"].confidence == pytest.approx(0.2, abs=1e-6)
+
+
+def test_heard_words_are_worth_what_the_bundle_says() -> None:
+    habits = {"heard": 0.4}
+    engine = FakeEngine(lambda asked: "seven", habits=habits)
+    clip = Clip(np.zeros(16000, np.float32), (0.0, 1.0))
+    record = run(engine, TRANSCRIBE, Item(SOURCE, clips=(clip,)))
+    assert record.fields["lines[0]"].confidence <= 0.4
+    assert (record.status, record.reason) == ("review", "low_confidence")
+    read = run(engine, TRANSCRIBE, item(page()))
+    assert min(field.confidence for field in read.fields.values()) > 0.4
