@@ -31,6 +31,7 @@ OLD = {
 RECEIPTS = "receipts"
 NEW = "notes"
 METRIC = "extract.f1.normalised"
+ENDS = ("low", "high")
 Change = Mapping[str, float]
 
 
@@ -66,9 +67,10 @@ def result(
     for at, name in enumerate(tests):
         metric = OLD.get(name, METRIC)
         change = changes[f"{at}-{name} {metric}"]
-        prefix = "f1" if name == NEW else f"old_{name}_{metric.split('.', 1)[1]}"
-        for key in ("before", "after"):
-            measures[f"{prefix}_{key}"] = change[key]
+        what = metric.split(".", 1)[1].replace(".", "_")
+        prefix = "f1" if name == NEW else f"old_{name}_{what}"
+        for key in ("before", "after", *(f"{w}_{e}" for w in ("before", "after") for e in ENDS)):
+            measures[f"{prefix}_{key}"] = change.get(key)
         measures[f"{prefix}_difference_low"] = change["low"]
         measures[f"{prefix}_difference_high"] = change["high"]
     method = f"LoRA r={options.lora}" if options.lora else "all weights"

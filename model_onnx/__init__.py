@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from model_onnx.bundle import Bundle
     from model_onnx.constrain import Choices, FreeText, JsonSchema, Regex
     from model_onnx.engine import Engine
-    from model_onnx.prompt import Audio, Image, Turn
+    from model_onnx.prompt import Audio, Image, Turn, Video
     from model_onnx.sample import Sampling
     from model_onnx.sequence import Request, Result
 
@@ -29,13 +29,14 @@ __all__ = [
     "Result",
     "Sampling",
     "Turn",
+    "Video",
 ]
 
 _MODULES = {
     "bundle": ("Bundle",),
     "constrain": ("Choices", "FreeText", "JsonSchema", "Regex"),
     "engine": ("Engine",),
-    "prompt": ("Audio", "Image", "Turn"),
+    "prompt": ("Audio", "Image", "Turn", "Video"),
     "sample": ("Sampling",),
     "sequence": ("Request", "Result"),
 }

@@ -256,6 +256,7 @@ def test_the_public_names_are_these() -> None:
         "Result",
         "Sampling",
         "Turn",
+        "Video",
     ]
     for name in model_onnx.__all__:
         assert getattr(model_onnx, name).__name__ == name

@@ -61,8 +61,10 @@ Rows = list[tuple[Path, Row]]
 
 
 def finetune(options: Options) -> dict[str, dict[str, float]]:
-    """Metric -> before, after, low and high of the difference. Raises ConfigError,
-    CheckpointError, RuntimeUnavailableError, and then nothing is left that a later run takes up.
+    """Test and metric -> before and after, each with its interval's `_low` and `_high`, and low and
+    high of the difference.
+
+    Raises ConfigError, CheckpointError, RuntimeUnavailableError; nothing half-written is left.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     config = ModelConfig.from_checkpoint(options.checkpoint)
@@ -171,8 +173,16 @@ def _compare(options: Options, tests: dict[str, Rows]) -> dict[str, dict[str, fl
                 "after": change.after,
                 "low": change.low,
                 "high": change.high,
+                **_bounds("before", before, change.metric),
+                **_bounds("after", after, change.metric),
             }
     return measures
+
+
+def _bounds(when: str, made: Report, metric: str) -> dict[str, float]:
+    interval = made.metrics[metric]
+    ends = (("low", interval.low), ("high", interval.high))
+    return {f"{when}_{end}": value for end, value in ends if value is not None}
 
 
 def _train(
