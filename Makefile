@@ -1,7 +1,7 @@
 # `make run` and `make test` each set up everything they need on a fresh machine.
 PYTHON ?= python3
 BIN := .venv/bin
-SYSTEM := postgresql tesseract-ocr espeak-ng chromium chromium-driver fonts-dejavu-core fonts-liberation fonts-freefont-ttf fonts-noto-core
+SYSTEM := postgresql tesseract-ocr espeak-ng poppler-utils chromium chromium-driver fonts-dejavu-core fonts-liberation fonts-freefont-ttf fonts-noto-core
 
 .PHONY: run test slow check system clean
 

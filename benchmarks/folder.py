@@ -101,17 +101,17 @@ class Stopwatch:
 
 def time_stages(watch: Stopwatch) -> None:
     """Only in a process that ends after the measurement."""
-    from flows import run
+    from flows import drive
     from flows.store import Store
-    from model_onnx.engine import Engine
+    from model_onnx.batch import Batch
     from model_onnx.prefill import Prefill
     from pipelines.sandbox import _Child
 
     watch.time("parse", _Child, "call")
     watch.time("prefill", Prefill, "start", "run_chunk")
-    watch.time("decode", Engine, "_enter", "_step")
+    watch.time("decode", Batch, "enter", "step")
     watch.time("write", Store, "identify", "settle", "remember", "finish", "fail")
-    watch.time("write", run, "write_views")
+    watch.time("write", drive, "write_views")
 
 
 def run_once(subtask: str, files: Path, output: Path, model: Path | None, memory: bool) -> Measured:
@@ -130,8 +130,8 @@ def run_once(subtask: str, files: Path, output: Path, model: Path | None, memory
             if memory:
                 measured.files.append(memory_now())
 
-        def waiting(self) -> None:
-            super().waiting()
+        def waiting(self, answers: int) -> None:
+            super().waiting(answers)
             if memory:
                 measured.between.append(memory_now())
 

@@ -63,17 +63,21 @@ class Summary:
 
 
 class Observer(Protocol):
-    """Is told what happens, in the thread that called `run_folder`."""
+    """Is told what happens, in the thread that called `run_folder`.
+
+    answers: what the model has answered in this run, of documents that are not done too: a page or
+    clip each where they are asked for one by one.
+    """
 
     def started(self, inputs: int) -> None: ...
     def finished(self, outcome: Outcome) -> None: ...
-    def waiting(self) -> None: ...  # a few times a second
+    def waiting(self, answers: int) -> None: ...  # a few times a second
 
 
 class Silent:
     def started(self, inputs: int) -> None: ...
     def finished(self, outcome: Outcome) -> None: ...
-    def waiting(self) -> None: ...
+    def waiting(self, answers: int) -> None: ...
 
 
 def summarise(store: Store, inputs: int, signal: int | None = None) -> Summary:

@@ -32,12 +32,16 @@ class Interrupted(Exception):
 
 
 class Requests:
-    """The requests of a run that wait for the engine, so that a stop can cancel them."""
+    """The requests of a run that wait for the engine, so that a stop can cancel them.
+
+    answered: how many the engine has answered.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._live: set[Future[Result]] = set()
         self.stopped = False
+        self.answered = 0
 
     def add(self, future: Future[Result]) -> None:
         with self._lock:
@@ -57,6 +61,7 @@ class Requests:
     def _discard(self, future: Future[Result]) -> None:
         with self._lock:
             self._live.discard(future)
+            self.answered += not future.cancelled() and future.exception() is None
 
 
 class JournalEngine:

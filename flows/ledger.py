@@ -70,8 +70,8 @@ class Ledger(PlainProgress):
         if not outcome.unchanged and outcome.status not in ("pending", "unsupported"):
             self.tried[outcome.status] += 1
 
-    def waiting(self) -> None:
-        super().waiting()
+    def waiting(self, answers: int) -> None:
+        super().waiting(answers)
         if self._sent.done() and time.monotonic() >= self._next_update:
             self._send(self._update_progress)
 

@@ -139,8 +139,8 @@ class RunMetrics:
                 self._stages[stage] += seconds
         self._shown.finished(outcome)
 
-    def waiting(self) -> None:
-        self._shown.waiting()
+    def waiting(self, answers: int) -> None:
+        self._shown.waiting(answers)
 
     def write(self, directory: Path, account: Summary, subtask: str, bundle: str) -> None:
         """Writes summary.json. Raises OutputError."""

@@ -58,8 +58,8 @@ def serve(
 
 
 def _serve_in_background(model: Path | None, words: list[str]) -> None:
-    from flows.model_client import apart, command, ensure
     from flows.model_place import Place
+    from flows.model_start import apart, command, ensure
     from model_onnx.bundle import Bundle
     from model_onnx.engine import POCKET
 
@@ -130,8 +130,8 @@ def stop(
 
 
 async def _running() -> list[tuple[Place, Status]]:
-    from flows.model_client import ask_status
     from flows.model_place import places
+    from flows.model_start import ask_status
 
     found = [(place, await ask_status(place)) for place in places()]
     return [(place, status) for place, status in found if status]
@@ -139,8 +139,8 @@ async def _running() -> list[tuple[Place, Status]]:
 
 async def _stop_all(bundle: str | None) -> int:
     """How many were told to stop; returns when they are gone."""
-    from flows.model_client import ask_stop
     from flows.model_place import Place, places
+    from flows.model_start import ask_stop
 
     chosen = [Place.of(bundle)] if bundle else list(places())
     told = [place for place in chosen if await ask_stop(place)]

@@ -11,6 +11,7 @@ artifacts. Documents run in threads of the flow's process, which share its engin
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Callable
@@ -33,9 +34,10 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import parameters as ui
 from flows.account import Outcome, Summary
+from flows.drive import Submit
 from flows.faults import passes_by_itself
 from flows.ledger import Ledger
-from flows.run import Job, Run, Submit, compute, log_unexpected
+from flows.run import Job, Run, compute, log_unexpected
 from flows.scale import Scale, check_scale, without_secrets
 from flows.start import AHEAD, SLOTS, Settings, execute
 from model_onnx.errors import ScanscribeError
@@ -85,6 +87,7 @@ def document(flow_run_id: str, key: str, name: str) -> Outcome | State[Outcome]:
 
 def submit_to_prefect(run: Run) -> Submit:
     """Starts documents as tasks of the flow run that is going on."""
+    _say_less_of_tasks()
     jobs: dict[str, Job] = {}
     _RUNS[flow_run.id] = run, jobs
 
@@ -101,6 +104,14 @@ def submit_to_prefect(run: Run) -> Submit:
         return outcome
 
     return submit
+
+
+def _say_less_of_tasks() -> None:
+    """A log line for each document that went well costs time and says what its state says; those
+    that failed are still logged, and everything is where a person asked for more."""
+    logger = logging.getLogger("prefect.task_runs")
+    if logger.getEffectiveLevel() == logging.INFO:
+        logger.setLevel(logging.WARNING)
 
 
 def _submitter(settings: Settings) -> AbstractContextManager[Callable[[Run], Submit]]:

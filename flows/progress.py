@@ -30,6 +30,7 @@ class Tally:
     computed: int = 0
     failed: int = 0
     pages: int = 0
+    answers: int = 0
     audio_seconds: float = 0.0
     tokens: int = 0
     started: float = field(default_factory=time.monotonic)
@@ -46,7 +47,8 @@ class Tally:
         seconds = max(time.monotonic() - self.started, 1e-3)
         heard = f", {self.audio_seconds:.0f} s of audio" if self.audio_seconds else ""
         return (
-            f"{self.pages} pages{heard}, {self.tokens / seconds:.0f} tokens/s, {self.failed} failed"
+            f"{self.pages} pages{heard}, {self.answers} answers, "
+            f"{self.tokens / seconds:.0f} tokens/s, {self.failed} failed"
         )
 
 
@@ -66,7 +68,8 @@ class PlainProgress:
         if outcome.status == "failed":
             _say(failure_line(outcome))
 
-    def waiting(self) -> None:
+    def waiting(self, answers: int) -> None:
+        self._tally.answers = answers
         now = time.monotonic()
         if now >= self._next:
             self._next = now + _LINE_SECONDS
@@ -99,7 +102,8 @@ class LiveProgress:
         if outcome.status == "failed":
             self._progress.console.print(failure_line(outcome), markup=False, highlight=False)
 
-    def waiting(self) -> None:
+    def waiting(self, answers: int) -> None:
+        self._tally.answers = answers
         self._progress.update(self._task, about=str(self._tally))
 
 

@@ -25,8 +25,9 @@ from prefect.states import Failed
 from prefect.task_runners import TaskRunner
 
 from flows.account import Outcome
+from flows.drive import Submit
 from flows.faults import passes_by_itself
-from flows.run import Job, Run, Submit
+from flows.run import Job, Run
 from flows.scale import Scale
 from flows.start import AHEAD, SLOTS, Settings
 from flows.watch import CRASH, CRASH_MESSAGE

@@ -1,7 +1,7 @@
 """From what a person asks for to a run: which subtask, which model, which inputs, which output.
 
 `flows run` and the Prefect flow both call `execute`; all values of Settings are plain data. The
-engine is opened when the first document needs it, so a run with nothing to do starts at once.
+engine is opened while the first document is parsed, so a run with nothing to do starts at once.
 
 SCANSCRIBE_MODEL_SERVER says whose engine it is: `auto` (the default) takes the model server that
 runs with the same bundle, else one of this process; `always` starts a server when there is none;
@@ -15,19 +15,20 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flows.account import Observer, Silent, Summary
-from flows.discover import Entry, default_output, show_name, walk
+from flows.discover import Entry, Version, default_output, show_name, walk
+from flows.drive import Submit, run_folder
 from flows.formats import check_format, write_formats
 from flows.metrics import RunMetrics, metrics_port
 from flows.model_place import Place
 from flows.precisions import drafts, precisions
 from flows.procedure import bind, output_schema
-from flows.run import Procedure, Run, Submit, run_folder
+from flows.run import Procedure, Run
 from flows.scale import Scale, check_scale
 from flows.signals import stoppable
 from flows.store import Store
@@ -76,6 +77,7 @@ class LazyEngine:
         self.bundle = bundle
         self._lock = threading.Lock()
         self._engine: Engine | ModelClient | None = None
+        self._opener: threading.Thread | None = None
 
     @cached_property
     def renderer(self) -> PromptRenderer:
@@ -88,10 +90,23 @@ class LazyEngine:
     def submit(self, request: Request) -> Future[Result]:
         return self._open().submit(request)
 
+    def begin(self) -> None:
+        """Opens it beside the caller, who has something else to do first."""
+        with self._lock:
+            if self._opener is None:
+                self._opener = threading.Thread(target=self._open_quietly, name="engine-opener")
+                self._opener.start()
+
     def close(self) -> None:
+        if self._opener:
+            self._opener.join()
         with self._lock:
             if self._engine:
                 self._engine.close()
+
+    def _open_quietly(self) -> None:
+        with contextlib.suppress(Exception):  # whoever needs it opens it again, and is told
+            _ = self._open(), self.renderer
 
     def _open(self) -> Engine | ModelClient:
         with self._lock:
@@ -121,6 +136,16 @@ def open_engine(bundle: Bundle) -> Engine | ModelClient:
         if mode == "always":
             raise
     return Engine.open(bundle, slots=SLOTS, drafts=drafts(), **precisions())
+
+
+def _opening(engine: LazyEngine, procedure: Procedure) -> Procedure:
+    """The same, with the engine opened while the first document is parsed."""
+
+    def parse(entry: Entry, version: Version) -> Any:
+        engine.begin()
+        return procedure.parse(entry, version)
+
+    return replace(procedure, parse=parse)
 
 
 def prepare(settings: Settings) -> tuple[Bundle, Procedure, list[Entry]]:
@@ -182,7 +207,7 @@ def execute(
         store = stack.enter_context(Store.open(settings.directory, settings.scale.store))
         run = Run(
             store,
-            procedure,
+            _opening(engine, procedure),
             engine,
             retry_failed=settings.retry_failed,
             limit=settings.limit,

@@ -34,7 +34,8 @@ import numpy as np
 
 from flows.account import Summary
 from flows.discover import Entry, Version, walk
-from flows.run import Procedure, Run, Size, run_folder
+from flows.drive import run_folder
+from flows.run import Procedure, Run, Size
 from flows.signals import stoppable
 from flows.store import Store
 from model_onnx.errors import InputError, ScanscribeError

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from flows.model_place import Place
 from flows.model_server import Limits, ModelServer
@@ -26,6 +29,21 @@ from model_onnx.sample import Sampling
 from model_onnx.sequence import Request, Result
 from model_onnx.session import Array
 from tests.fake_decoder import FakeDecoder
+from tests.tiny import tiny_bundle
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return Bundle.open(tiny_bundle(tmp_path_factory.mktemp("served") / "bundle"))
+
+
+@pytest.fixture(autouse=True)
+def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Of every test in a file that imports this: its servers are not those of a user."""
+    directory = Path(tempfile.mkdtemp(prefix="ss-"))  # a socket's path must be short
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(directory))
+    yield directory
+    shutil.rmtree(directory)
 
 
 class GatedDecoder(FakeDecoder):

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from flows.discover import walk
+from flows.drive import run_folder
 from flows.procedure import bind
-from flows.run import Run, run_folder
+from flows.run import Run
 from flows.store import RECORDS, Store
 from model_onnx.bundle import TOKENIZER
 from model_onnx.engine import POCKET, Engine

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
-import shutil
 import signal
-import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
@@ -16,10 +14,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from flows import model_client
-from flows.model_client import ModelClient, apart, ask_status, ask_stop, ensure
+from flows import model_client, model_start
+from flows.model_client import ModelClient
 from flows.model_place import Place
 from flows.model_server import Limits
+from flows.model_start import apart, ask_status, ask_stop
 from model_onnx.bundle import Bundle
 from model_onnx.constrain import Regex
 from model_onnx.engine import Engine
@@ -33,22 +32,10 @@ from model_onnx.errors import (
 )
 from model_onnx.prompt import Turn
 from tests.model_serving import all_kinds, same, served, serving, text_request, until
-from tests.tiny import tiny_bundle
+from tests.model_serving import bundle as bundle
+from tests.model_serving import runtime as runtime
 
 LONG = Regex("[a-z]{200}")  # an answer that takes a while and cannot end early
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return Bundle.open(tiny_bundle(tmp_path_factory.mktemp("client") / "bundle"))
-
-
-@pytest.fixture(autouse=True)
-def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    directory = Path(tempfile.mkdtemp(prefix="ss-"))  # a socket's path must be short
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(directory))
-    yield directory
-    shutil.rmtree(directory)
 
 
 def test_the_answers_are_those_of_an_engine_in_this_process(bundle: Bundle) -> None:
@@ -183,13 +170,6 @@ def test_a_server_of_another_version_is_named(
             ModelClient.find(bundle)
 
 
-def test_a_server_that_cannot_start_says_why(bundle: Bundle, tmp_path: Path) -> None:
-    place = Place.of(bundle.sha256)
-    command = [*model_client.command(tmp_path / "nothing")]
-    with pytest.raises(ModelError, match=r"did not start: flows: .*nothing has no bundle.json"):
-        apart(ensure(place, command))
-
-
 @pytest.fixture
 def process(bundle: Bundle) -> Iterator[ModelClient]:
     """The client of a server in a process of its own, which the client has started."""
@@ -199,7 +179,7 @@ def process(bundle: Bundle) -> Iterator[ModelClient]:
     finally:
         client.close()
         apart(ask_stop(Place.of(bundle.sha256)))
-        for child in model_client._children:
+        for child in model_start._children:
             child.wait(60)
 
 
@@ -225,7 +205,7 @@ def test_a_server_killed_in_the_middle_of_a_batch_costs_no_request(
     assert pid(bundle) != first
     with ModelClient.open(bundle) as another:  # finds the new one
         assert another.generate(text_request(bundle, "x", max_new_tokens=3)).ids
-    assert len(model_client._children) == 1
+    assert len(model_start._children) == 1
 
 
 def test_a_request_that_sees_two_crashes_fails_alone(

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import stat
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,30 +20,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from flows import model_client, model_server
+from flows import model_server, model_start
 from flows.cli import app
 from flows.model_client import ModelClient
 from flows.model_protocol import Status, encode_request
 from model_onnx.bundle import Bundle
 from model_onnx.constrain import Regex
 from tests.model_serving import Serving, serving, text_request, until
-from tests.tiny import tiny_bundle
+from tests.model_serving import bundle as bundle
+from tests.model_serving import runtime as runtime
 
 ROOT = Path(__file__).parents[1]
 LONG = Regex("[a-z]{200}")
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return Bundle.open(tiny_bundle(tmp_path_factory.mktemp("server") / "bundle"))
-
-
-@pytest.fixture(autouse=True)
-def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    directory = Path(tempfile.mkdtemp(prefix="ss-"))  # a socket's path must be short
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(directory))
-    yield directory
-    shutil.rmtree(directory)
 
 
 @pytest.fixture
@@ -278,7 +264,7 @@ def test_the_commands(bundle: Bundle) -> None:
         ended = flows("stop", "--model", directory)
     assert ended.exit_code == 0 and "ended" in ended.stdout
     assert "no model server runs" in flows("stop").stderr
-    for child in model_client._children:
+    for child in model_start._children:
         child.wait(60)
 
 

@@ -1,4 +1,4 @@
-"""flows/run.py with a fake model: nothing lost, nothing computed twice, all accounted for."""
+"""flows/run.py and drive.py with a fake model: nothing lost, nothing twice, all accounted for."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ class Recorder:
     def finished(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)
 
-    def waiting(self) -> None: ...
+    def waiting(self, answers: int) -> None: ...
 
 
 def test_an_observer_hears_of_every_input_once(

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pymupdf
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 from pypdf import PdfReader
 
 from pipelines.ocr import find_tesseract
 from pipelines.textlayer import read_words_plain, write_plain
 from tests.papers import LETTER, pdf, raw_pdf, scan
 
+ARCHIVED = Path(__file__).parents[1].parent / "shared" / "data" / "pdfs" / "crazyones-pdfa.pdf"
 WORDS = [
     ["ACME", [0.1, 0.1, 0.3, 0.15]],
     ["Größe", [0.35, 0.1, 0.5, 0.15]],
@@ -106,7 +107,9 @@ def test_another_reader_extracts_every_script(tmp_path: Path) -> None:
     assert reader.pages[0].extract_text().split() == TEXTS
 
 
-@pytest.mark.skipif(not shutil.which("pdftotext"), reason="pdftotext is not installed")
+@pytest.mark.skipif(
+    not shutil.which("pdftotext"), reason="needs pdftotext: apt-get install poppler-utils"
+)
 def test_poppler_extracts_every_script(tmp_path: Path) -> None:
     out = written(blank(tmp_path / "a.pdf"), page())
     done = subprocess.run(["pdftotext", out, "-"], capture_output=True, text=True, check=True)
@@ -226,6 +229,52 @@ def test_a_standard_for_archives_is_kept(tmp_path: Path) -> None:
     assert descendant["/FontDescriptor"]["/FontFile2"]["/Length1"] > 0
     glyphs = descendant["/CIDToGIDMap"].get_data()
     assert glyphs and not glyphs[1::2].replace(b"\1", b"") and descendant["/DW"] == 500
+
+
+def catalog(path: Path) -> str:
+    with pymupdf.open(path) as document:
+        return str(document.xref_object(document.pdf_catalog()))
+
+
+def output_profiles(path: Path) -> list[bytes]:
+    intents: Any = PdfReader(path).root_object.get("/OutputIntents", [])
+    profiles = [intent.get_object().get("/DestOutputProfile") for intent in intents]
+    return [profile.get_object().get_data() for profile in profiles if profile]
+
+
+def check_archived(path: Path) -> None:
+    """The copy begins with the archived file's bytes, and nothing that they say is said anew."""
+    original = path.read_bytes()
+    out = written(path, page())
+    assert path.read_bytes() == original
+    assert out.read_bytes().startswith(original) and out.stat().st_size > len(original)
+    assert catalog(out) == catalog(path)
+    assert output_profiles(out) == output_profiles(path) != []
+    appended = out.read_bytes()[len(original) :]
+    assert b"/OutputIntents" not in appended and b"pdfaid" not in appended
+    before, after = PdfReader(path).xmp_metadata, PdfReader(out).xmp_metadata
+    assert before and after and before.stream.get_data() == after.stream.get_data()
+
+
+def test_an_archived_files_metadata_and_output_intents_stay_byte_for_byte(tmp_path: Path) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    with pymupdf.open(blank(tmp_path / "plain.pdf")) as document:
+        document.set_xml_metadata('<x:xmpmeta xmlns:x="adobe:ns:meta/" pdfaid="2"/>')
+        stream = document.get_new_xref()
+        document.update_object(stream, "<</N 3>>")
+        document.update_stream(stream, profile)
+        intent = "/Type/OutputIntent/S/GTS_PDFA1/OutputConditionIdentifier(sRGB)"
+        intents = f"[<<{intent}/DestOutputProfile {stream} 0 R>>]"
+        document.xref_set_key(document.pdf_catalog(), "OutputIntents", intents)
+        document.save(tmp_path / "a.pdf")
+    assert output_profiles(tmp_path / "a.pdf") == [profile]
+    check_archived(tmp_path / "a.pdf")
+
+
+@pytest.mark.skipif(not ARCHIVED.is_file(), reason=f"{ARCHIVED.name} is not there")
+def test_a_real_archived_file_keeps_its_bytes(tmp_path: Path) -> None:
+    shutil.copyfile(ARCHIVED, tmp_path / "a.pdf")
+    check_archived(tmp_path / "a.pdf")
 
 
 def test_only_pages_without_text_are_to_be_written(tmp_path: Path) -> None:
