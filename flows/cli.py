@@ -56,6 +56,8 @@ def run(
     schema: ask.Schema = None,
     labels: ask.Labels = "",
     several: ask.Several = False,
+    tools: ask.Tools = None,
+    allow: ask.Allow = None,
     model: ask.Model = None,
     soft_tokens: ask.SoftTokens = 560,
     thinking: ask.Thinking = 0,

@@ -107,8 +107,12 @@ def _placed(settings: Settings) -> Settings:
     schema = settings.schema
     if schema and Path(schema).suffix in (".json", ".py"):
         schema = str(Path(schema).absolute())
+    tools = settings.tools
+    if tools and tools.partition(":")[0].endswith((".json", ".py")):
+        tools = str(Path(tools).absolute())
     return replace(
         settings,
+        tools=tools,
         input=settings.input.absolute(),
         output=settings.directory.absolute(),
         schema=schema,
@@ -119,7 +123,12 @@ def _placed(settings: Settings) -> Settings:
 def _check(settings: Settings) -> None:
     """What can be known now. Whether folders and bundles are there is known where it runs."""
     make_subtask(
-        settings.subtask, schema=settings.schema, labels=settings.labels, several=settings.several
+        settings.subtask,
+        schema=settings.schema,
+        labels=settings.labels,
+        several=settings.several,
+        tools=settings.tools,
+        allow=settings.allow,
     )
     for name in settings.formats:
         check_format(name, settings.subtask)

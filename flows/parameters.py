@@ -20,7 +20,8 @@ def _shown(title: str, description: str, **limits: Any) -> Any:
 
 
 Subtask = Annotated[
-    str, _shown("Subtask", "extract, clean, transcribe, repair, tag, or MODULE:NAME of your own.")
+    str,
+    _shown("Subtask", "extract, clean, transcribe, repair, tag, call, or MODULE:NAME of your own."),
 ]
 Input = Annotated[
     str,
@@ -35,6 +36,12 @@ Schema = Annotated[
 ]
 Labels = Annotated[list[str], _shown("Labels", "The set to choose from: two or more.")]
 Several = Annotated[bool, _shown("Several labels", "Keep every label that fits.")]
+Tools = Annotated[
+    str | None, _shown("Tools", "For call: MODULE:NAME of a Toolbox, FILE.py or FILE.json.")
+]
+Allow = Annotated[
+    list[str], _shown("Allowed tools", "Those that run; calls of the others are proposals.")
+]
 Model = Annotated[
     str | None, _shown("Model", "Directory of an exported bundle. Empty: the embedded model.")
 ]

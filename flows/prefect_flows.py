@@ -237,6 +237,26 @@ def tag(
 
 
 @_subtask_flow
+def call(
+    input: ui.Input,
+    output: ui.Output,
+    tools: ui.Tools,
+    allow: ui.Allow = [],  # noqa: B006
+    model: ui.Model = None,
+    soft_tokens: ui.SoftTokens = 560,
+    thinking: ui.Thinking = 0,
+    keep_thoughts: ui.KeepThoughts = False,
+    limit: ui.Limit = None,
+    retry_failed: ui.RetryFailed = False,
+    formats: ui.Formats = [],  # noqa: B006
+    max_failures: ui.MaxFailures = ui.MAX_FAILURES,
+    scale: ui.Spread = Scale(),  # noqa: B008
+) -> State[Any]:
+    """Tools are called for documents: those that are allowed run, the others are proposed."""
+    return _run("call", **locals())
+
+
+@_subtask_flow
 def run_folder(
     subtask: ui.Subtask,
     input: ui.Input,
@@ -244,6 +264,8 @@ def run_folder(
     schema: ui.Schema = None,
     labels: ui.Labels = [],  # noqa: B006
     several: ui.Several = False,
+    tools: ui.Tools = None,
+    allow: ui.Allow = [],  # noqa: B006
     model: ui.Model = None,
     soft_tokens: ui.SoftTokens = 560,
     thinking: ui.Thinking = 0,
@@ -259,7 +281,7 @@ def run_folder(
 
 
 FLOWS: dict[str, Flow[..., State[Any]]] = {
-    each.name: each for each in (extract, clean, transcribe, repair, tag)
+    each.name: each for each in (extract, clean, transcribe, repair, tag, call)
 }
 
 
@@ -273,6 +295,8 @@ def flow_of(settings: Settings) -> tuple[Flow[..., State[Any]], dict[str, Any]]:
         "schema": settings.schema,
         "labels": list(settings.labels),
         "several": settings.several,
+        "tools": settings.tools,
+        "allow": list(settings.allow),
         "model": str(settings.model) if settings.model else None,
         "soft_tokens": settings.soft_tokens,
         "thinking": settings.thinking,
@@ -306,6 +330,7 @@ def _run(
     model: str | None = None,
     labels: list[str] | None = None,
     formats: list[str] | None = None,
+    allow: list[str] | None = None,
     **others: Any,
 ) -> State[Any]:
     settings = Settings(
@@ -315,6 +340,7 @@ def _run(
         model=Path(model) if model else None,
         labels=tuple(labels or ()),
         formats=tuple(formats or ()),
+        allow=tuple(allow or ()),
         **others,
     )
     ledger = Ledger(subtask, settings.directory)

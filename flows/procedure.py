@@ -16,6 +16,8 @@ from flows.run import Procedure, Size
 from model_onnx.bundle import Bundle
 from model_onnx.errors import ConfigError
 from pipelines.auto import AUTO, named, outputs
+from pipelines.call import identity as call_identity
+from pipelines.call import subtask as call_subtask
 from pipelines.clean import SUBTASK as CLEAN
 from pipelines.items import Item
 from pipelines.ocr import find_tesseract
@@ -26,6 +28,7 @@ from pipelines.schemas import load_schema
 from pipelines.subtask import Model, Options, Subtask
 from pipelines.subtask import run as run_subtask
 from pipelines.tag import subtask as tag_subtask
+from pipelines.tools import load_toolbox
 from pipelines.transcribe import SUBTASK as TRANSCRIBE
 
 PLAIN = {"clean": CLEAN, "transcribe": TRANSCRIBE, "repair": REPAIR}
@@ -36,7 +39,13 @@ _AUDIO_TOKENS_PER_SECOND = 25
 
 
 def make_subtask(
-    name: str, *, schema: str | None = None, labels: tuple[str, ...] = (), several: bool = False
+    name: str,
+    *,
+    schema: str | None = None,
+    labels: tuple[str, ...] = (),
+    several: bool = False,
+    tools: str | None = None,
+    allow: tuple[str, ...] = (),
 ) -> tuple[Subtask, str]:
     """(subtask, what decides its output as text). name: one of ours, or `module:NAME`.
 
@@ -46,6 +55,10 @@ def make_subtask(
         raise ConfigError(f"got --schema for {name}, expected it for extract only")
     if (labels or several) and name != "tag":
         raise ConfigError(f"got --labels or --several for {name}, expected them for tag only")
+    if (tools or allow) and name != "call":
+        raise ConfigError(f"got --tools or --allow for {name}, expected them for call only")
+    if name == "call":
+        return _call(tools, allow)
     if name == "extract":
         return _extract(schema or AUTO)
     if name == "tag":
@@ -54,11 +67,9 @@ def make_subtask(
     return made, json.dumps(made.output.model_json_schema(), sort_keys=True)
 
 
-def output_schema(
-    name: str, *, schema: str | None = None, labels: tuple[str, ...] = (), several: bool = False
-) -> str:
-    """The JSON Schema of a subtask's outputs, as text. Raises as `make_subtask`."""
-    made, decides = make_subtask(name, schema=schema, labels=labels, several=several)
+def output_schema(name: str, **choices: Any) -> str:
+    """The JSON Schema of a subtask's outputs, as text. choices, errors: of `make_subtask`."""
+    made, decides = make_subtask(name, **choices)
     return decides if name == "extract" else json.dumps(made.output.model_json_schema())
 
 
@@ -69,11 +80,18 @@ def _extract(schema: str) -> tuple[Subtask, str]:
     return made, json.dumps(content)  # not sorted: the fields' order is part of the prompt
 
 
+def _call(tools: str | None, allow: tuple[str, ...]) -> tuple[Subtask, str]:
+    if not tools:
+        raise ConfigError("got no --tools for call, expected MODULE:NAME, FILE.py or FILE.json")
+    toolbox = load_toolbox(tools)
+    return call_subtask(toolbox, allowed=allow), call_identity(toolbox, allow)
+
+
 def _import_subtask(name: str) -> Subtask:
     module, _, attribute = name.partition(":")
     if not attribute:
         raise ConfigError(
-            f"got subtask {name!r}, expected extract, clean, transcribe, repair, tag, or "
+            f"got subtask {name!r}, expected extract, clean, transcribe, repair, tag, call, or "
             "MODULE:NAME of a Subtask of your own"
         )
     if os.getcwd() not in sys.path:  # `flows` is a program: it has no current directory there
@@ -100,12 +118,16 @@ def bind(
     soft_tokens: int = 560,
     thinking: int = 0,
     keep_thoughts: bool = False,
+    tools: str | None = None,
+    allow: tuple[str, ...] = (),
     parsers: int = 2,
 ) -> Procedure:
     """Everything but the engine. parsers: child processes; `Procedure.abandon` ends them."""
     if soft_tokens not in SOFT_TOKENS:
         raise ConfigError(f"got --soft-tokens {soft_tokens}, expected one of {SOFT_TOKENS}")
-    made, decides = make_subtask(name, schema=schema, labels=labels, several=several)
+    made, decides = make_subtask(
+        name, schema=schema, labels=labels, several=several, tools=tools, allow=allow
+    )
     # No time limit: it would count the wait for the other documents of a batch.
     options = Options(
         soft_tokens=soft_tokens, time_limit=None, thinking=thinking, keep_thoughts=keep_thoughts

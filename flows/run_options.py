@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from flows.start import Settings
 
 Subtask = Annotated[
-    str, typer.Argument(help="extract, clean, transcribe, repair, tag, or MODULE:NAME")
+    str, typer.Argument(help="extract, clean, transcribe, repair, tag, call, or MODULE:NAME")
 ]
 Schema = Annotated[
     str | None,
@@ -22,6 +22,11 @@ Schema = Annotated[
 ]
 Labels = Annotated[str, typer.Option(help="For tag: letter,invoice,memo")]
 Several = Annotated[bool, typer.Option("--several", help="For tag: keep every label that fits.")]
+Tools = Annotated[str | None, typer.Option(help="For call: MODULE:NAME, FILE.py, FILE.json.")]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option(help="For call: a tool that runs; calls of others are proposed; may be repeated."),
+]
 Model = Annotated[
     Path | None, typer.Option(help="A bundle's directory.", show_default="the embedded one")
 ]
@@ -66,6 +71,7 @@ def settings_of(
     *,
     labels: str,
     format: list[str] | None,
+    allow: list[str] | None,
     store: str | None,
     runner: str,
     workers: int,
@@ -81,6 +87,7 @@ def settings_of(
     return Settings(
         labels=tuple(label.strip() for label in labels.split(",") if label.strip()),
         formats=tuple(format or ()),
+        allow=tuple(allow or ()),
         scale=without_secrets(scale),
         **others,
     )

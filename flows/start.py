@@ -64,6 +64,8 @@ class Settings:
     scale: Scale = field(default_factory=Scale)
     thinking: int = 0
     keep_thoughts: bool = False
+    tools: str | None = None
+    allow: tuple[str, ...] = ()
 
     @cached_property
     def directory(self) -> Path:
@@ -170,6 +172,8 @@ def bound(settings: Settings) -> tuple[Bundle, Procedure]:
         soft_tokens=settings.soft_tokens,
         thinking=settings.thinking,
         keep_thoughts=settings.keep_thoughts,
+        tools=settings.tools,
+        allow=settings.allow,
         parsers=AHEAD,
     )
     return bundle, procedure
@@ -182,6 +186,8 @@ def noted(settings: Settings) -> dict[str, str]:
         schema=settings.schema,
         labels=settings.labels,
         several=settings.several,
+        tools=settings.tools,
+        allow=settings.allow,
     )
     about = {"input": show_name(os.fsencode(settings.input.resolve())), "output_schema": made}
     return about | ({"asked_schema": settings.schema} if settings.schema else {})

@@ -119,3 +119,31 @@ def _take(lexemes: _Lexemes) -> tuple[str, str]:
 
 def _reject_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON value")
+
+
+@dataclass(frozen=True)
+class CallSpan:
+    """Where a call stands in a text: its end, and (start, end) of each top argument's value."""
+
+    end: int
+    arguments: Mapping[str, tuple[int, int]]
+
+
+def argument_spans(text: str, at: int = 0) -> CallSpan:
+    """Of the first well-formed call at or behind `at`; quote tokens belong to a value."""
+    start = text.index("{", text.index(CALL_OPEN, at))
+    arguments: dict[str, tuple[int, int]] = {}
+    key, depth, value_from = "", 0, 0
+    for lexeme in _LEXEME.finditer(text, start):
+        kind, mark = lexeme.lastgroup, lexeme["mark"]
+        if depth == 1 and mark == ":" and not value_from:
+            value_from = lexeme.end()
+        elif kind != "mark" and depth == 1 and not value_from:
+            key = lexeme[0].strip()
+        depth += (mark in ("{", "[")) - (mark in ("}", "]")) if mark else 0
+        if value_from and (depth == 0 or (depth == 1 and mark == ",")):
+            arguments[key] = (value_from, lexeme.start())
+            value_from = 0
+        if depth == 0:
+            return CallSpan(lexeme.end(), arguments)
+    raise ValueError(f"no whole call behind {at}")

@@ -29,6 +29,7 @@ _FORMATS = {
     "uuid": r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}",
 }
 _SPELLS_CONTROL = r"/(?s:.*)<\|(?s:.*)/"
+_TEXT = f"TEXT: /(?s:.*)/ & ~{_SPELLS_CONTROL}"
 _UNIONS = ("$ref", "allOf", "anyOf", "oneOf")
 
 
@@ -49,15 +50,12 @@ def calls_grammar(
     if missing:
         raise ConstraintError(f"the tokenizer has no {', '.join(missing)}, which a call needs")
     if most < 1 or not tools:
-        return f"start: {_TEXT}"
+        return f"start: TEXT\n{_TEXT}"
     compiler = _CallCompiler(evidence, f"<[{tokens[QUOTE]}]>")
     bodies = [f"{quote(f'call:{name}')} {compiler.arguments(name, text)}" for name, text in tools]
     call = f"<[{tokens[CALL_OPEN]}]> ({' | '.join(bodies)}) <[{tokens[CALL_CLOSE]}]>"
-    start = f"call{{1,{most}}}" + ("" if must_call else f" | {_TEXT}")
-    return "\n".join([*compiler.lines, f"call: {call}", f"start: {start}"])
-
-
-_TEXT = r"/(?s:.*)/"
+    start = f"call{{1,{most}}}" + ("" if must_call else " | TEXT")
+    return "\n".join([*compiler.lines, _TEXT, f"call: {call}", f"start: {start}"])
 
 
 class _CallCompiler(Compiler):

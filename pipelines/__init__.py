@@ -5,9 +5,9 @@
     record = extract("receipt.jpg", schema="receipt")
     record.output.total, record.fields["total"].grounding.box
 
-`extract`, `clean`, `transcribe`, `repair` and `tag` are functions here and modules below this
-package (`from pipelines.extract import subtask` works); all names are loaded when first used, so
-that a parser process does not load a model runtime.
+`extract`, `clean`, `transcribe`, `repair`, `tag` and `call` are functions here and modules below
+this package (`from pipelines.extract import subtask` works); all names are loaded when first used,
+so that a parser process does not load a model runtime.
 """
 
 from __future__ import annotations
@@ -19,24 +19,28 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipelines.folder import run_folder
-    from pipelines.library import clean, extract, repair, tag, transcribe
+    from pipelines.library import call, clean, extract, repair, tag, transcribe
     from pipelines.options import Options
     from pipelines.records import Check, FieldValue, Grounding, Record, Source, Word
     from pipelines.subtask import Subtask
+    from pipelines.tools import Toolbox, Verbatim
     from pipelines.values import Locale
 
 _HOMES = {
-    **dict.fromkeys(("clean", "extract", "repair", "tag", "transcribe"), "library"),
+    **dict.fromkeys(("call", "clean", "extract", "repair", "tag", "transcribe"), "library"),
     **dict.fromkeys(("Check", "FieldValue", "Grounding", "Record", "Source", "Word"), "records"),
     "Options": "options",
+    "Toolbox": "tools",
+    "Verbatim": "tools",
     "Subtask": "subtask",
     "Locale": "values",
     "run_folder": "folder",
 }
 
 __all__ = [
-    "Check", "FieldValue", "Grounding", "Locale", "Options", "Record", "Source", "Subtask", "Word",
-    "clean", "extract", "repair", "run_folder", "tag", "transcribe",
+    "Check", "FieldValue", "Grounding", "Locale", "Options", "Record", "Source", "Subtask",
+    "Toolbox", "Verbatim", "Word", "call", "clean", "extract", "repair", "run_folder", "tag",
+    "transcribe",
 ]  # fmt: skip
 
 

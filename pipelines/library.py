@@ -1,4 +1,4 @@
-"""The five subtasks as functions on a file, bytes, a picture or a waveform.
+"""The six subtasks as functions on a file, bytes, a picture or a waveform.
 
 The embedded model is opened by the first call and closed at exit; `model` names another bundle,
 `engine` is one that the caller opened. Files and bytes are parsed in a child process.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import atexit
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from model_onnx.errors import InputError
 from pipelines.auto import AUTO, named
+from pipelines.call import subtask as call_subtask
 from pipelines.clean import SUBTASK as CLEAN
 from pipelines.opening import Opener, source_of
 from pipelines.options import Options
@@ -24,6 +25,7 @@ from pipelines.records import Record
 from pipelines.repair import SUBTASK as REPAIR
 from pipelines.subtask import Model, Subtask, run, unread
 from pipelines.tag import subtask as tag_subtask
+from pipelines.tools import Toolbox, load_toolbox
 from pipelines.transcribe import SUBTASK as TRANSCRIBE
 
 if TYPE_CHECKING:
@@ -119,6 +121,28 @@ def tag(
     """
     subtask = tag_subtask(labels, several=several)
     return _run(subtask, item, rate, model, engine, options)
+
+
+def call(
+    item: str | Path | bytes | Image | NDArray[Any],
+    tools: Toolbox | Sequence[Callable[..., Any]] | str,
+    *,
+    allowed: Sequence[str] = (),
+    rate: int | None = None,
+    model: str | Path | None = None,
+    engine: Model | None = None,
+    options: Options | None = None,
+) -> Record:
+    """An item -> a record with `output.calls` of the tools, and `output.answer`.
+
+    tools: a Toolbox, typed functions, or a name as for `--tools`; allowed: names of those that run,
+    calls of the others are proposals. item and errors: as for `extract`; ConfigError also for tools
+    that cannot be declared.
+    """
+    if isinstance(tools, str):
+        tools = load_toolbox(tools)
+    toolbox = tools if isinstance(tools, Toolbox) else Toolbox(tuple(tools))
+    return _run(call_subtask(toolbox, allowed=allowed), item, rate, model, engine, options)
 
 
 def _run(

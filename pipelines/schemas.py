@@ -13,14 +13,9 @@ abstain. `json_schema_extra={"verbatim": False}` lets a field hold what the docu
 from __future__ import annotations
 
 import datetime
-import importlib
-import importlib.util
 import json
-import os
-import sys
 from collections.abc import Mapping
 from decimal import Decimal
-from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
@@ -28,6 +23,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from model_onnx.errors import ConfigError
+from pipelines.modules import import_module, run_file, unreadable
 from pipelines.pointing import pointing
 
 Amount = Annotated[Decimal, Field(json_schema_extra={"format": "amount"})]
@@ -85,9 +81,9 @@ def load_schema(name: str) -> type[BaseModel] | dict[str, Any]:
         return _from_json(Path(name))
     place, _, attribute = (name, "", "") if name.endswith(".py") else name.rpartition(":")
     if place.endswith(".py"):
-        schema = _model_of(_run_file(Path(place)), attribute, name)
+        schema = _model_of(run_file(Path(place), "schema"), attribute, name)
     elif place and attribute:
-        schema = _model_of(_import(place, name), attribute, name)
+        schema = _model_of(import_module(place, name, "schema"), attribute, name)
     else:
         raise ConfigError(
             f"got schema {name!r}, expected {', '.join(BUILT_IN)}, MODULE:CLASS, FILE.py, "
@@ -101,7 +97,7 @@ def _from_json(path: Path) -> dict[str, Any]:
     try:
         schema = json.loads(path.read_text("utf-8"))
     except OSError as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error, "schema") from None
     except ValueError as error:
         raise ConfigError(
             f"got {path} that is not JSON ({error}), expected a JSON Schema; correct it"
@@ -112,42 +108,6 @@ def _from_json(path: Path) -> dict[str, Any]:
         )
     pointing(schema)
     return dict(schema)
-
-
-def _unreadable(path: Path, error: OSError) -> ConfigError:
-    return ConfigError(f"cannot read the schema {path}: {error.strerror}; check the path")
-
-
-def _import(module: str, name: str) -> ModuleType:
-    if os.getcwd() not in sys.path:  # an installed program does not have it there
-        sys.path.insert(0, os.getcwd())
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ConfigError(
-            f"cannot import {module!r} of schema {name!r}: {error}; expected a module on the path "
-            "or in the current directory"
-        ) from error
-
-
-def _run_file(path: Path) -> ModuleType:
-    try:
-        digest = sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise _unreadable(path, error) from None
-    # Named by content: a file changed and loaded again is another module.
-    spec = importlib.util.spec_from_file_location(f"schema_{path.stem}_{digest[:12]}", path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # pydantic looks annotations up there
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[spec.name]
-        raise ConfigError(
-            f"the schema {path} stopped with {type(error).__name__}: {error}; correct it"
-        ) from error
-    return module
 
 
 def _model_of(module: ModuleType, attribute: str, name: str) -> type[BaseModel]:

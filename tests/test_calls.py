@@ -102,6 +102,9 @@ def test_text_in_place_of_calls(grammar: Grammar) -> None:
     tools = (("stop", arguments()),)
     assert accepts(grammar, ToolCalls(tools), "Nothing to do: {}.\nReally.")
     assert accepts(grammar, ToolCalls(tools), "")
+    matcher = grammar._start(ToolCalls(tools))
+    spelled = grammar.encode("<|tool_call>call:stop{}")  # as ordinary tokens
+    assert matcher.validate_tokens(spelled) == 1
     assert not accepts(grammar, ToolCalls(tools, must_call=True), "Nothing to do.")
     done = ToolCalls(tools, most=0, must_call=True)
     assert accepts(grammar, done, "Done.") and not accepts(grammar, done, call("stop", ""))

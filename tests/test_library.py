@@ -49,7 +49,8 @@ def picture() -> Image.Image:
 def test_the_public_names() -> None:
     assert sorted(pipelines.__all__) == [
         "Check", "FieldValue", "Grounding", "Locale", "Options", "Record", "Source", "Subtask",
-        "Word", "clean", "extract", "repair", "run_folder", "tag", "transcribe",
+        "Toolbox", "Verbatim", "Word", "call", "clean", "extract", "repair", "run_folder", "tag",
+        "transcribe",
     ]  # fmt: skip
     for name in pipelines.__all__:
         assert getattr(pipelines, name).__doc__
@@ -60,6 +61,7 @@ def test_the_public_names() -> None:
     [
         ("extract", ["item", "schema"], {"rate", "model", "engine", "options"}),
         ("clean", ["item"], {"model", "engine", "options"}),
+        ("call", ["item", "tools"], {"allowed", "rate", "model", "engine", "options"}),
         ("transcribe", ["item"], {"rate", "model", "engine", "options"}),
         ("repair", ["item"], {"rate", "model", "engine", "options"}),
         ("tag", ["item", "labels"], {"several", "rate", "model", "engine", "options"}),

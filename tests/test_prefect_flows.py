@@ -271,7 +271,7 @@ def test_the_parameters_show_well_and_are_checked(tmp_path: Path) -> None:
 
     from flows.prefect_flows import FLOWS, extract, run_folder, tag
 
-    assert sorted(FLOWS) == ["clean", "extract", "repair", "tag", "transcribe"]
+    assert sorted(FLOWS) == ["call", "clean", "extract", "repair", "tag", "transcribe"]
     for flow in [*FLOWS.values(), run_folder]:
         for name, shown in flow.parameters.properties.items():
             group = flow.parameters.definitions.get(shown.get("$ref", "").rpartition("/")[2], {})
