@@ -2,8 +2,8 @@
 
     python -m benchmarks.finetune
 
-The embedded checkpoint learns from 100 delivery notes (`notes.py`), beside as many generated
-samples of its old skills, and is measured before and after on notes that it has not seen and on its
+The embedded checkpoint learns from 100 delivery notes (`notes.py`), beside some generated samples
+of its old skills, and is measured before and after on notes that it has not seen and on its
 old tests. Writes benchmarks/results/finetune.json and the table of README.md.
 """
 
@@ -37,8 +37,7 @@ Change = Mapping[str, float]
 
 def measure(options: argparse.Namespace, scratch: Path) -> dict[str, Value]:
     learnt = [notes.labelled(scratch / "learnt", options.records, "train")]
-    kept = options.records // len(OLD)
-    if kept:
+    if kept := options.kept // len(OLD):
         learnt += [sets.generated(t, scratch / f"kept-{t}", kept, split="train") for t in OLD]
     tests = {NEW: notes.labelled(scratch / NEW, options.tests, "heldout")}
     tests |= {task: sets.generated(task, scratch / task, options.old) for task in OLD}
@@ -79,7 +78,7 @@ def result(
         "n": options.tests,
         "n_old": options.old,
         "records": options.records,
-        "kept_samples": options.records // len(OLD) * len(OLD),
+        "kept_samples": options.kept // len(OLD) * len(OLD),
         "method": f"{method}, {options.epochs} epochs, rate {options.rate:g}",
     }
 
@@ -109,10 +108,11 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
     parser.add_argument("--records", type=int, default=100)
-    parser.add_argument("--tests", type=int, default=150, help="new documents to measure on")
-    parser.add_argument("--old", type=int, default=40, help="documents of each old test")
+    parser.add_argument("--kept", type=int, default=60, help="samples of its old skills")
+    parser.add_argument("--tests", type=int, default=100, help="new documents to measure on")
+    parser.add_argument("--old", type=int, default=30, help="documents of each old test")
     parser.add_argument("--lora", type=int, default=16, help="rank; 0: all weights")
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--rate", type=float, default=1e-3)
     return parser.parse_args()
 
