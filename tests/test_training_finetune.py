@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 
 from export.checkpoint import Checkpoint
 from model_onnx.bundle import Bundle
@@ -130,6 +131,10 @@ def test_wrong_input_is_one_line_and_leaves_nothing(
     (other / "config.json").write_text('{"model_type": "llama"}')
     assert main(command(other, labelled, out)) == 2
     assert "gemma4_unified" in capsys.readouterr().err
+    (other / "config.json").write_bytes((checkpoint / "config.json").read_bytes())
+    save_file({"model.layers.0.layer_scalar": np.ones(1, np.float32)}, other / "model.safetensors")
+    assert main(command(other, labelled, out)) == 2
+    assert "tensor" in capsys.readouterr().err
     monkeypatch.setattr(finetune, "available", lambda device: 1 << 20)
     assert main(command(checkpoint, labelled, out)) == 5
     assert "GiB of memory" in capsys.readouterr().err

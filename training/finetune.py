@@ -24,6 +24,8 @@ from typing import Any
 import torch
 
 from export import export_bundle
+from export.checkpoint import Checkpoint
+from export.weights import all_weights, assign
 from model_onnx.bundle import Bundle
 from model_onnx.config import ModelConfig
 from model_onnx.engine import Engine
@@ -68,9 +70,10 @@ def finetune(options: Options) -> dict[str, dict[str, float]]:
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     config = ModelConfig.from_checkpoint(options.checkpoint)
-    check_fits(
-        config, options.method, max(options.schedule.tokens, options.longest), available(device)
-    )
+    tensors = Checkpoint(options.checkpoint).tensors.values()
+    assign({tensor.name: tensor.shape for tensor in tensors}, all_weights(config).values())
+    tokens = max(options.schedule.tokens, options.longest)
+    check_fits(config, options.method, tokens, available(device))
     learnt, tests = _rows(options)
     options.out.mkdir(parents=True, exist_ok=True)
     _claim(options)
