@@ -180,7 +180,7 @@ def generated_receipts(out: Path, limit: int, *, pixels: bool) -> Path:
     from training.generators.words import Source
 
     made: dict[str, Image.Image | str] = {}
-    rows = []
+    rows: list[Row] = []
     for seed in itertools.count():
         if len(rows) == limit:
             break
