@@ -28,6 +28,9 @@ class Genai:
         self._model = genai.Model(config)
         self._layers = json.loads((path / "genai_config.json").read_text())["model"]["decoder"]
 
+    def version(self) -> str:
+        return str(genai.__version__)
+
     def ready(self) -> int:
         self._generator(1, 8).append_tokens(_tokens(1, 2))
         return int(self._layers["num_hidden_layers"])

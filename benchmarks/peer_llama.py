@@ -39,6 +39,9 @@ class Llama:
         self._heads: dict[int, float] = {}
         self._rng = np.random.default_rng(0)
 
+    def version(self) -> str:
+        return str(llama.__version__)
+
     def ready(self) -> int:
         self._open(1, 1024)
         self._decode([(0, 0)])

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
+import onnxruntime
 
 from benchmarks.peer_process import Timed, claim_output, serve, timed
 from model_onnx import matcher
@@ -49,6 +50,9 @@ class Ours:
         )
         self._rng = np.random.default_rng(0)
         self._caches: dict[tuple[int, int, int], KVCache] = {}
+
+    def version(self) -> str:
+        return str(onnxruntime.__version__)
 
     def ready(self) -> int:
         """One token, so that mapped weights are read; layers."""

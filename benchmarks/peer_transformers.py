@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from transformers import DynamicCache, Gemma4UnifiedForConditionalGeneration
 
 from benchmarks.peer_process import Timed, claim_output, serve, timed
@@ -21,6 +22,9 @@ class Transformers:
         model = Gemma4UnifiedForConditionalGeneration.from_pretrained(path, dtype=torch.bfloat16)
         self._text, self._head = model.eval().model.language_model, model.lm_head
         self._config = model.config.get_text_config()
+
+    def version(self) -> str:
+        return str(transformers.__version__)
 
     def ready(self) -> int:
         self._forward(self._cache(0, 1), 1, 1)

@@ -119,6 +119,7 @@ class Bench:
             return
         self._remotes[engine.name] = self._stack.enter_context(remote)
         self.figures["layers"] = remote.call("ready")
+        self.figures[f"{engine.name}_version"] = remote.call("version")
 
     def _start(self, engine: Engine) -> Remote:
         path = str(self._directory / engine.model)

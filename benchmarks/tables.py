@@ -1,4 +1,4 @@
-"""The performance table of README.md from the result files that there are.
+"""The tables of performance and of the comparison in README.md, from the result files.
 
 python -m benchmarks.tables
 """
@@ -6,10 +6,11 @@ python -m benchmarks.tables
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from benchmarks.peer_table import peer_table
 from benchmarks.report import RESULTS, write_table
 
 Unit = Literal["", "GB", "MB", "s", "ms", "%", "/s", "ratio"]
@@ -204,13 +205,17 @@ def _shown(value: float | None, unit: Unit) -> str:
     return f"{value:,.{1 if value < 10 else 0}f} {unit}"
 
 
-def read_results() -> dict[str, Mapping[str, Any]]:
-    paths = [RESULTS / f"{group.file}.json" for group in GROUPS]
+def read_results(names: Sequence[str] = ()) -> dict[str, Mapping[str, Any]]:
+    """What there is, by the file's name; names: instead of those of the groups."""
+    paths = [RESULTS / f"{name}.json" for name in names or [group.file for group in GROUPS]]
     return {path.stem: json.loads(path.read_text("utf-8")) for path in paths if path.is_file()}
 
 
 def main() -> None:
     write_table("performance", performance_table(read_results()))
+    peers = read_results(("peers", "peers-growth"))
+    if "peers" in peers:
+        write_table("peers", peer_table(peers["peers"], peers.get("peers-growth")))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from benchmarks import peers, shapes
 from benchmarks.peer_models import gguf_shapes, q4_0
 from benchmarks.peer_ours import Ours
 from benchmarks.peer_process import PeerError, Remote, evict
+from benchmarks.peer_table import peer_table
 from benchmarks.peers import Bench, Row
 from export import export_bundle
 from export.weights import all_weights
@@ -124,7 +125,7 @@ def test_an_engine_without_batches_of_pages_does_them_one_by_one(tmp_path: Path)
     bench = bench_with(tmp_path, genai=Fake(3.0))
     bench.pages(1)
     bench.pages(16)
-    assert bench.figures["genai_page_16_ms"] == 16 * bench.figures["genai_page_1_ms"] == 48_000
+    assert (bench.figures["genai_page_1_ms"], bench.figures["genai_page_16_ms"]) == (3000, 48_000)
     assert "one document after the other" in str(bench.figures["genai_page_16_note"])
 
 
@@ -150,3 +151,28 @@ def test_eviction_keeps_the_files(tmp_path: Path) -> None:
     evict(tmp_path)
     evict(file)
     assert file.read_bytes() == b"x" * 9000
+
+
+def test_the_table_shows_times_bars_reasons_and_growth() -> None:
+    result = {
+        "layers": 6,
+        "int8_prefill_512_ms": 1000.0,
+        "llama_prefill_512_ms": 4600.0,
+        "genai_prefill_512_reason": "it fell over",
+        "extrapolated_48_layers_int8_prefill_512_ms": 8000.0,
+        "extrapolated_48_layers_llama_prefill_512_ms": 36000.0,
+        "llama_page_16_ms": 3.0,
+        "machine": {"cpu": "A Processor", "cores": 2, "memory_bytes": 8e9},
+        "versions": {"numpy": "2"},
+        "date": "2026-01-02",
+        "command": "python -m benchmarks.peers",
+    }
+    growth = {"growth_10_page_ms": 20.0, "growth_10_pss_bytes": 5e9}
+    lines = peer_table(result, growth).split("\n")
+    assert lines[2].startswith("| prefill of 512 tokens | 1,000 ms | 4,600 ms | 4.60 |  |")
+    assert lines[2].endswith("|  | >= 2 | 4.50 |")
+    assert "- onnxruntime-genai INT4, prefill 512: it fell over." in lines
+    assert "- Time of a page and memory by the number of pages: 10: 20 ms, 5.00 GB." in lines
+    assert not any("16 pages" in line for line in lines), "we have no figure of our own"
+    assert lines[-1].startswith("2026-01-02, 2 cores of A Processor, 8 GB; numpy 2: `python -m")
+    assert lines[0].count("|") == lines[1].count("|") == lines[2].count("|")

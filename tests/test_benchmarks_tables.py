@@ -19,7 +19,7 @@ DECODE = {"layers": 6, "decode_ms_at_512": 100.0, "head_ms": 50.0, **ORIGIN}
 DECODE["extrapolated_48_layers_decode_ms_at_512"] = 800.0
 
 
-@pytest.mark.parametrize("name", ["accuracy", "performance"])
+@pytest.mark.parametrize("name", ["accuracy", "performance", "peers"])
 def test_the_readme_has_the_places_for_the_tables(name: str) -> None:
     text = README.read_text("utf-8")
     once = replace_table(text, name, "| x |")
