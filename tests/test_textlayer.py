@@ -19,6 +19,12 @@ from pipelines.textlayer import read_words_plain, write_plain
 from tests.papers import LETTER, pdf, raw_pdf, scan
 
 ARCHIVED = Path(__file__).parents[1].parent / "shared" / "data" / "pdfs" / "crazyones-pdfa.pdf"
+XMP = (
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF '
+    'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description '
+    'xmlns:pdfaid="http://www.aiim.org/pdfa/ns/id/" pdfaid:part="2" '
+    'pdfaid:conformance="U"/></rdf:RDF></x:xmpmeta>'
+)
 WORDS = [
     ["ACME", [0.1, 0.1, 0.3, 0.15]],
     ["Größe", [0.35, 0.1, 0.5, 0.15]],
@@ -210,12 +216,7 @@ def test_a_standard_for_archives_is_kept(tmp_path: Path) -> None:
     """What PDF/A asks of a change: the font is embedded with a map to Unicode, its widths agree,
     no glyph is missing, and metadata, intents and the file's identity stay."""
     with pymupdf.open(blank(tmp_path / "plain.pdf")) as document:
-        document.set_xml_metadata(
-            '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF '
-            'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description '
-            'xmlns:pdfaid="http://www.aiim.org/pdfa/ns/id/" pdfaid:part="2" '
-            'pdfaid:conformance="U"/></rdf:RDF></x:xmpmeta>'
-        )
+        document.set_xml_metadata(XMP)
         document.save(tmp_path / "a.pdf")
     before = PdfReader(tmp_path / "a.pdf")
     after = PdfReader(written(tmp_path / "a.pdf", page()), strict=True)
@@ -259,7 +260,7 @@ def check_archived(path: Path) -> None:
 def test_an_archived_files_metadata_and_output_intents_stay_byte_for_byte(tmp_path: Path) -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     with pymupdf.open(blank(tmp_path / "plain.pdf")) as document:
-        document.set_xml_metadata('<x:xmpmeta xmlns:x="adobe:ns:meta/" pdfaid="2"/>')
+        document.set_xml_metadata(XMP)
         stream = document.get_new_xref()
         document.update_object(stream, "<</N 3>>")
         document.update_stream(stream, profile)
