@@ -180,7 +180,7 @@ def _give_font(document: Any, page: int, name: str, font: int) -> None:
     for _ in range(_PARENTS):
         kind, value = document.xref_get_key(holder, "Resources")
         if kind == "xref":
-            document.xref_set_key(int(value.split()[0]), f"Font/{name}", f"{font} 0 R")
+            _add_font(document, int(value.split()[0]), "Font", name, font)
             return
         above, parent = document.xref_get_key(holder, "Parent")
         if kind == "dict" or above != "xref":
@@ -192,7 +192,16 @@ def _give_font(document: Any, page: int, name: str, font: int) -> None:
         )
     if kind != "dict":
         holder = page
-    document.xref_set_key(holder, f"Resources/Font/{name}", f"{font} 0 R")
+    _add_font(document, holder, "Resources/Font", name, font)
+
+
+def _add_font(document: Any, holder: int, fonts: str, name: str, font: int) -> None:
+    """fonts: where the holder has its fonts, which may be an object of their own."""
+    kind, value = document.xref_get_key(holder, fonts)
+    if kind == "xref":
+        document.xref_set_key(int(value.split()[0]), name, f"{font} 0 R")
+    else:
+        document.xref_set_key(holder, f"{fonts}/{name}", f"{font} 0 R")
 
 
 def _define_font(document: Any, font: int, codes: Codes) -> None:

@@ -232,6 +232,23 @@ def test_a_standard_for_archives_is_kept(tmp_path: Path) -> None:
     assert glyphs and not glyphs[1::2].replace(b"\1", b"") and descendant["/DW"] == 500
 
 
+@pytest.mark.parametrize("resources", ["7 0 R", "<</Font 6 0 R>>"])
+def test_fonts_may_be_an_object_of_their_own(tmp_path: Path, resources: str) -> None:
+    path = tmp_path / "a.pdf"
+    path.write_bytes(
+        raw_pdf(
+            "<</Type/Catalog/Pages 2 0 R>>",
+            "<</Type/Pages/Kids[3 0 R]/Count 1/MediaBox[0 0 400 300]>>",
+            f"<</Type/Page/Parent 2 0 R/Contents 4 0 R/Resources {resources}>>",
+            "<</Length 36>>stream\nBT /F1 20 Tf 20 20 Td (own) Tj ET    \nendstream",
+            "<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
+            "<</F1 5 0 R>>",
+            "<</Font 6 0 R>>",
+        )
+    )
+    assert PdfReader(written(path, page())).pages[0].extract_text().split() == ["own", *TEXTS]
+
+
 def catalog(path: Path) -> str:
     with pymupdf.open(path) as document:
         return str(document.xref_object(document.pdf_catalog()))
