@@ -16,6 +16,8 @@ import onnxruntime_genai as genai
 
 from benchmarks.peer_process import Timed, claim_output, serve, timed
 
+_LEAST = 2048  # its caches have the length of the answer, which the window must fit into
+
 
 class Genai:
     def __init__(self, path: Path, threads: int) -> None:
@@ -65,6 +67,7 @@ class Genai:
         return {"seconds": timed(work), "tokens": answer, "forced_tokens": 0}
 
     def _generator(self, batch: int, length: int) -> genai.Generator:
+        length = max(length, _LEAST)
         parameters = genai.GeneratorParams(self._model)
         parameters.set_search_options(
             batch_size=batch, max_length=length, min_length=length, do_sample=False

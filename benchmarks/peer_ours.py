@@ -73,8 +73,7 @@ class Ours:
         return {"seconds": seconds + head, "head_seconds": head}
 
     def decode(self, context: int, batch: int) -> Timed:
-        """One step of `batch` sequences with so many rows each. The rows are zeros, which costs
-        what real rows cost."""
+        """One step of `batch` sequences with so many made-up rows each."""
         cache = self._pretend(self._cache(batch, 128, context + 1), context)
         seconds = timed(lambda: self._forward(cache, batch, 1))
         head = self.head(batch)
@@ -157,6 +156,8 @@ class Ours:
                 global_capacity=rows,
                 prefill=prefill,
             )
+            for buffer in (b for pair in self._caches[key].buffers for b in pair):
+                buffer.fill(0.01)  # untouched pages are one page of zeros, which costs nothing
         return self._caches[key]
 
     def _pretend(self, cache: KVCache, context: int) -> KVCache:

@@ -31,6 +31,7 @@ LINES = (
     Line("prefill of 2048 tokens", "prefill_2048_ms", "int8_", 2),
     Line("1 token at 512", "decode_512_ms", "int4_", 0.9),
     Line("1 token at 8192", "decode_8192_ms", "int4_", 0.9),
+    Line("1 token at 262144", "decode_262144_ms", "int4_"),
     Line("8 sequences at 512", "batch_8_ms", "int8_"),
     Line("16 sequences at 512", "batch_16_ms", "int8_", 1.2),
     Line("8 tokens verified at 512", "verify_8_ms", "int4_"),

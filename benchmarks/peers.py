@@ -67,12 +67,13 @@ ENGINES = (
 _OURS = ("int4", "int8")
 _ALL = (*_OURS, "llama", "genai", "transformers")
 _SLOW = {"genai": "filling 8192 rows takes minutes, and its generator has no other way"}
-_NO_PAGE = {"transformers": "for reference only: text rows"}
+_LONG = {"llama": "filling 262144 rows takes most of an hour"}
 ROWS = (
     Row("prefill_512", "prefill", {"rows": 512}, _ALL),
     Row("prefill_2048", "prefill", {"rows": 2048}, _ALL),
     Row("decode_512", "decode", {"context": 512, "batch": 1}, _ALL),
     Row("decode_8192", "decode", {"context": 8192, "batch": 1}, (*_OURS, "llama"), _SLOW),
+    Row("decode_262144", "decode", {"context": 262144, "batch": 1}, ("int4",), _LONG),
     Row("batch_8", "decode", {"context": 512, "batch": 8}, _ALL),
     Row("batch_16", "decode", {"context": 512, "batch": 16}, _ALL),
     Row("verify_8", "verify", {"context": 512, "rows": 8}, _ALL),
