@@ -35,7 +35,7 @@ from model_onnx import bundle as names
 from model_onnx.bundle import Bundle, DrafterEntry
 from model_onnx.config import LayerKind, LayerSpec, ModelConfig, read_config
 from model_onnx.drafter_config import MODEL_TYPE, DrafterConfig
-from model_onnx.errors import CheckpointError, OutputError
+from model_onnx.errors import CheckpointError, ConfigError, OutputError
 
 # 8 bits whatever the target's recipe: a coarser drafter guesses worse, and it is small.
 _EIGHT_BITS = Recipe("drafter", Blocks(8, 32), Blocks(8, 32))
@@ -43,14 +43,27 @@ _ALIGNMENT = 64
 
 
 def is_drafter(checkpoint: Path) -> bool:
-    return read_config(checkpoint).get("model_type") == MODEL_TYPE
+    """Whether a directory, or the one that a file of weights is in, holds a drafter."""
+    try:
+        return read_config(_directory(checkpoint)).get("model_type") == MODEL_TYPE
+    except ConfigError:  # the export says what is wrong
+        return False
+
+
+def check_pair(drafter: Path, checkpoint: Path) -> None:
+    """Raises ConfigError when the one is no drafter of the other."""
+    check_drafter(drafter, ModelConfig.from_checkpoint(_directory(checkpoint)))
 
 
 def check_drafter(checkpoint: Path, target: ModelConfig) -> DrafterConfig:
     """Its config. Raises ConfigError when it is no drafter, or the drafter of another model."""
-    config = DrafterConfig.from_checkpoint(checkpoint)
+    config = DrafterConfig.from_checkpoint(_directory(checkpoint))
     config.sources(target)
     return config
+
+
+def _directory(checkpoint: Path) -> Path:
+    return checkpoint if checkpoint.is_dir() else checkpoint.parent
 
 
 def add_drafter(checkpoint: Path, directory: Path) -> Bundle:

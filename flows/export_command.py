@@ -10,7 +10,6 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from flows.discover import printable
 from model_onnx.bundle import Bundle
-from model_onnx.config import ModelConfig
 from model_onnx.errors import RuntimeUnavailableError, UsageError
 
 DEVICES: dict[str, Literal["cpu", "cuda"]] = {"cpu": "cpu", "cuda": "cuda"}
@@ -31,7 +30,7 @@ def export_and_check(
     if device not in DEVICES:
         raise UsageError(f"got --device {device}, expected cpu or cuda")
     try:
-        from export.drafter import check_drafter, is_drafter
+        from export.drafter import check_pair, is_drafter
         from export.write import export_bundle
     except ImportError as error:
         raise RuntimeUnavailableError(
@@ -41,7 +40,7 @@ def export_and_check(
         _add_drafter(checkpoint, out)
         return
     if drafter is not None:  # before the minutes that the target takes
-        check_drafter(drafter, ModelConfig.from_checkpoint(checkpoint))
+        check_pair(drafter, checkpoint)
     bar = Progress(
         BarColumn(),
         DownloadColumn(),

@@ -7,7 +7,8 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_onnx.draft import MOST, NEAR, PROBE, PromptLookup
+from model_onnx.costs import Costs
+from model_onnx.draft import MOST, NEAR, PROBE, Acceptance, PromptLookup
 
 QUICK = settings(deadline=None)
 IDS = st.lists(st.integers(0, 30), max_size=120)
@@ -85,3 +86,30 @@ def test_wrong_guesses_stop_and_are_tried_again_now_and_then() -> None:
 
 def test_an_empty_source_gives_no_guesses() -> None:
     assert PromptLookup([]).propose([]) == [] and PromptLookup([]).propose([1, 2]) == []
+
+
+def test_the_rate_follows_what_was_right() -> None:
+    acceptance, costs = Acceptance(), Costs(row=0.3, draft=0.2)
+    first = acceptance.count(costs)
+    for _ in range(30):
+        acceptance.feedback(4, 4)
+    assert acceptance.count(costs) > first > 0
+    for _ in range(60):
+        acceptance.feedback(4, 0)
+    counts = [acceptance.count(costs) for _ in range(2 * PROBE)]
+    assert acceptance.rate < costs.break_even() and sorted(set(counts)) == [0, 2]
+    assert (acceptance.verified, acceptance.right) == (30 * 4 + 60, 30 * 4)
+
+
+def test_ids_behind_a_wrong_one_say_nothing() -> None:
+    one, other = Acceptance(), Acceptance()
+    one.feedback(16, 3)
+    other.feedback(4, 3)
+    assert one.rate == other.rate and one.verified == 4 and one.right == 3
+
+
+def test_a_whole_learns_from_its_answers() -> None:
+    whole = Acceptance()
+    for _ in range(10):
+        Acceptance(whole.rate, whole).feedback(2, 0)
+    assert whole.verified == 10 and whole.rate < 0.4

@@ -17,6 +17,7 @@ import pytest
 from model_onnx import bundle as names
 from model_onnx.bundle import Bundle
 from tests.tiny import tiny_checkpoint
+from tests.tiny_drafter import tiny_drafter
 
 ROOT = Path(__file__).parents[1]
 # The command with packing slowed down, so that a signal arrives in the middle of it.
@@ -113,3 +114,19 @@ def test_bad_input_is_one_clear_line(
 def test_a_device_that_does_not_exist(checkpoint: Path, tmp_path: Path) -> None:
     code, _, err = run(checkpoint, tmp_path / "out", "--device", "tpu")
     assert code == 2 and "got --device tpu, expected cpu or cuda" in err
+
+
+def test_a_drafter_goes_beside_its_target_or_into_its_bundle(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    drafter, foreign = tiny_drafter(tmp_path / "a"), tiny_drafter(tmp_path / "b", vocab_size=640)
+    code, _, err = run(checkpoint, tmp_path / "none", "--drafter", foreign)
+    assert code == 2 and "made for another model: vocabulary" in err
+    assert not (tmp_path / "none").exists()
+    code, out, err = run(checkpoint, tmp_path / "one", "--drafter", drafter)
+    assert code == 0 and "with a drafter of 3 layers" in out, err
+    assert Bundle.open(tmp_path / "one", verify=True).drafter is not None
+    code, out, err = run(drafter, tmp_path / "one")
+    assert code == 0 and "with a drafter of 3 layers" in out, err
+    code, _, err = run(drafter, tmp_path / "two")
+    assert code == 5 and "expected a bundle" in err

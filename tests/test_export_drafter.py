@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.drafter import add_drafter, check_drafter
+from export.drafter import add_drafter, check_drafter, check_pair, is_drafter
 from model_onnx import bundle as names
 from model_onnx.bundle import Bundle
 from model_onnx.config import ModelConfig
@@ -85,6 +85,14 @@ def test_a_refused_drafter_changes_nothing(home: Path, bundle: Path, tmp_path: P
     with pytest.raises(ConfigError, match="expected 'gemma4_unified_assistant'"):
         check_drafter(home / "fp32-checkpoint-0", ModelConfig.from_hugging_face(tiny_config()))
     assert content(bundle) == before
+
+
+def test_a_drafter_is_known_by_its_config(home: Path, tmp_path: Path) -> None:
+    assert is_drafter(home / "assistant") and is_drafter(home / "assistant" / "model.safetensors")
+    assert not is_drafter(home / "fp32-checkpoint-0") and not is_drafter(tmp_path / "nothing")
+    check_pair(home / "assistant", home / "fp32-checkpoint-0" / "model.safetensors")
+    with pytest.raises(ConfigError, match="expected 'gemma4_unified_assistant'"):
+        check_pair(home / "fp32-checkpoint-0", home / "fp32-checkpoint-0")
 
 
 def logits(drafter: Drafter, decoder: Decoder) -> Array:
