@@ -53,7 +53,7 @@ def command(checkpoint: Path, labelled: Path, out: Path, *more: str) -> list[str
     test = made.write(out.parent / "test", made.rows()[1:2])
     words = {"--checkpoint": checkpoint, "--set": labelled, "--test": test, "--out": out}
     flat = [str(word) for pair in words.items() for word in pair]
-    return [*flat, "--recipe", "fp32", "--epochs", "2", "--rate", "3e-3", *more]
+    return [*flat, "--recipe", "fp32", "--tokens", "600", "--rate", "3e-3", *more]
 
 
 def weights(out: Path) -> dict[str, np.ndarray]:
