@@ -126,6 +126,8 @@ def _print_rest(console: Console, record: Mapping[str, Any], timing: Mapping[str
     for check in record["checks"]:
         mark = "passed" if check["passed"] else "FAILED"
         _say(console, f"{mark}  {check['name']}  {check['reason']}".rstrip())
+    for thought in record.get("thoughts", ()):
+        _say(console, f"thought: {thought}")
     model = record["model"]
     _say(console, f"model {model['bundle'][:12]}, {model['provider']}, {model['prompt_version']}")
     if timing:
