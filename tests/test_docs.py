@@ -151,8 +151,8 @@ def test_commands_and_their_options_exist(page: Path) -> None:
 def test_options_in_the_text_exist(page: Path) -> None:
     ours = {option for _, command in commands() for p in command.params for option in p.opts}
     sources = [*(ROOT / "training").glob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
-    others = {o for path in sources for o in re.findall(r'"(--[a-z-]+)"', path.read_text())}
-    said = set(re.findall(r"`(--[a-z-]+)", prose(page)))
+    others = {o for path in sources for o in re.findall(r'"(--[a-z0-9-]+)"', path.read_text())}
+    said = set(re.findall(r"`(--[a-z0-9-]+)", prose(page)))
     assert said <= ours | others | {"--help", "--version"}
 
 
