@@ -155,9 +155,10 @@ def _measure(
         scores = []
         for folder in dict.fromkeys(folder for folder, _ in rows):
             own = [row for at, row in rows if at == folder]
-            scores += score_rows(
+            made = score_rows(
                 engine, folder, own, opener.open, subtask_for, PipelineOptions(), _SLOTS
             )
+            scores += [replace(score, file=f"{folder.name}/{score.file}") for score in made]
         _write_json(path, report(scores, name, engine).to_json())
 
 

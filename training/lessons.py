@@ -93,18 +93,20 @@ def lessons_of(
     made = Lessons()
     turn_end = _token(engine, TURN_END)
     grammar = Grammar(engine.bundle)
+    several = len({folder for folder, _ in rows}) > 1
     for folder, row in rows:
+        name = f"{folder.name}/{row.file}" if several else row.file
         teacher = _Teacher(engine, options or Options(), row)
         try:
             subtask_for(row).answer(teacher, read(folder / row.file))
-            lessons = [_lesson(engine.renderer, row, *told, turn_end) for told in teacher.told]
+            lessons = [_lesson(engine.renderer, name, *told, turn_end) for told in teacher.told]
             _check(teacher, lessons, grammar, longest)
         except _Untaught as why:
-            made.left_out[row.file] = str(why)
+            made.left_out[name] = str(why)
         except InputError as error:
-            made.left_out[row.file] = f"cannot be read ({error.reason})"
+            made.left_out[name] = f"cannot be read ({error.reason})"
         except ScanscribeError as error:
-            made.left_out[row.file] = f"cannot be asked ({type(error).__name__})"
+            made.left_out[name] = f"cannot be asked ({type(error).__name__})"
         else:
             made.taught += lessons
     if not made.taught:
@@ -123,12 +125,12 @@ def _token(engine: Engine, name: str) -> int:
     return int(found)
 
 
-def _lesson(renderer: PromptRenderer, row: Row, ask: Ask, answer: str, turn_end: int) -> Lesson:
+def _lesson(renderer: PromptRenderer, file: str, ask: Ask, answer: str, turn_end: int) -> Lesson:
     prompt = renderer.render([Turn("system", (ask.instruction,)), Turn("user", ask.parts)])
     ids = [*prompt.ids.tolist(), *renderer.encode_text(answer), turn_end]
     media = prompt.media
     return Lesson(
-        row.file,
+        file,
         np.array(ids, np.int32),
         len(prompt.ids),
         images=tuple(_compact(span) for span in media if span.kind == "image"),
