@@ -133,8 +133,10 @@ def _capped(before: str, text: str, edits: list[Edit], policy: Policy) -> Guarde
     if Levenshtein.distance(before, text, score_cutoff=allowed) > allowed:
         text = before
         edits = [edit.model_copy(update={"refused": edit.refused or "edit_cap"}) for edit in edits]
-    tail = before[len(before.rstrip()) :]
-    return Guarded(text.rstrip() + tail, tuple(edits))
+    text, tail = text.rstrip(), before[len(before.rstrip()) :]
+    if policy.keep_lines:  # the last lines may have lost all their words
+        tail = "\n" * (before.count("\n") - text.count("\n") - tail.count("\n")) + tail
+    return Guarded(text + tail, tuple(edits))
 
 
 _Pair = tuple[str, str]  # a piece of the original and what stands there now
