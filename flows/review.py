@@ -63,6 +63,11 @@ CHECKS = {
     "refused": "No other edit was refused",
     "kept": "Every passage was corrected",
     "empty": "There is an answer",
+    "cut": "The whole document was shown to the model",
+    "proposed": "No call waits for a person",
+    "tool_failed": "Every tool that ran gave a result",
+    "own_arguments": "Every argument stands in the document or in a result",
+    "call_limit": "The calls ended before their limit",
 }
 
 

@@ -9,8 +9,8 @@ TASKS = ("copy_text", "extract_text", "read_line", "extract_page", "speech", "so
 
 def test_rate_warms_up_stays_and_falls_to_zero() -> None:
     assert rate_factor(0.0, 0) < 0.05
-    assert rate_factor(0.1, 100) == rate_factor(0.5, 5000) == 1.0
-    assert rate_factor(0.75, 5000) == pytest.approx(0.5)
+    assert rate_factor(0.1, 100) == rate_factor(0.3, 5000) == 1.0
+    assert rate_factor(0.65, 5000) == pytest.approx(0.5)
     assert rate_factor(1.0, 9000) == 0.0
 
 
