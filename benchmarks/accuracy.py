@@ -46,7 +46,8 @@ class Figure:
 
 @dataclass(frozen=True)
 class Bench:
-    """One set with its figures. rules: what the baseline reads, where there is one."""
+    """One set with its figures. rules: what the baseline reads, where there is one; limit: of its
+    items, where reading each takes seconds (None: all that the set has)."""
 
     name: str
     make: Make
@@ -54,6 +55,7 @@ class Bench:
     rules: Lines | None = None
     tesseract: bool = False
     real: bool = False
+    limit: int | None = None
 
 
 def _generated(task: str) -> Make:
@@ -82,6 +84,7 @@ BENCHES = (
             Figure("field F1", "extract.f1.normalised", 0.90),
             Figure("calibration error", "extract.ece", 0.08, False),
         ),
+        limit=100,
     ),
     Bench(
         "generated text",
@@ -102,6 +105,7 @@ BENCHES = (
         lambda data, out, limit: sets.generated_receipts(out, limit or 200, pixels=True),
         (Figure("field F1", "extract.f1.normalised", 0.90), *_FIELDS),
         rules=read_lines,
+        limit=60,
     ),
     Bench(
         "generated dictation",
@@ -143,12 +147,13 @@ BENCHES = (
     ),
     Bench(
         "real receipts, lines from pixels",
-        lambda data, out, limit: sets.receipt_line_images(data, out, (limit and 6 * limit) or 1500),
+        lambda data, out, limit: sets.receipt_line_images(data, out, limit and 6 * limit),
         (
             Figure("CER", "transcribe.cer", None, False),
             Figure("CER, lines never seen in training", "transcribe.cer.unseen", 0.25, False),
         ),
         real=True,
+        limit=100,
     ),
     Bench(
         "real receipts, pixels only",
@@ -156,6 +161,7 @@ BENCHES = (
         (Figure("field F1", "extract.f1.normalised", 0.40), *_FIELDS),
         rules=read_lines,
         real=True,
+        limit=40,
     ),
     Bench(
         "real receipts, Tesseract and pixels",
@@ -164,6 +170,7 @@ BENCHES = (
         rules=own_lines,
         tesseract=True,
         real=True,
+        limit=80,
     ),
     Bench(
         "real digits, known speakers",
@@ -282,7 +289,8 @@ def main() -> None:
         Engine.open(options.model, slots=SLOTS) as engine,
     ):
         for at, bench in enumerate(chosen):
-            directory = bench.make(options.data, Path(scratch) / f"{at}", options.limit)
+            limit = options.limit or bench.limit
+            directory = bench.make(options.data, Path(scratch) / f"{at}", limit)
             with Opener(workers=2, tesseract=bench.tesseract) as files:
                 measured += measure(engine, bench, directory, files)
             print(table([row for row in measured if row.bench is bench]), flush=True)
