@@ -44,12 +44,12 @@ def test_the_bundle_is_the_export_of_the_committed_checkpoint(tmp_path: Path) ->
 
 # Speech is not among them: the committed model does not understand it yet (see its model card).
 BOUNDS = (
-    ("extract_text", "extract.f1.normalised", 0.60),
-    ("repair", "repair.cut", 0.20),
-    ("clean", "clean.cut", 0.05),
+    ("extract_text", "extract.f1.normalised", 0.65),
+    ("repair", "repair.cut", 0.75),
+    ("clean", "clean.cut", 0.15),
     ("clean", "clean.worse", -0.05),
     ("tag", "tag.accuracy", 0.60),
-    ("read_line", "transcribe.cer", -0.50),
+    ("read_line", "transcribe.cer", -0.30),
 )
 
 
