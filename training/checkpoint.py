@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from training import tokenizer
+from training.generators import espeak
 from training.model import FRAME_SAMPLES, Shape, UnifiedModel
 
 HELPERS = ("patch_head.", "frame_head.")
@@ -31,7 +32,9 @@ RENAMED = (
 def shape() -> Shape:
     """The embedded model's shape with the ids of this project's tokenizer."""
     ids = tokenizer.vocabulary()
-    return Shape(len(ids), image_id=ids["<|image|>"], audio_id=ids["<|audio|>"])
+    return Shape(
+        len(ids), image_id=ids["<|image|>"], audio_id=ids["<|audio|>"], sounds=espeak.SOUNDS
+    )
 
 
 def exported_name(name: str) -> str:

@@ -20,7 +20,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 
-from training.model import FRAME_SAMPLES, PATCH_SLOTS
+from training.generators.espeak import UNLABELLED
+from training.model import FRAME_SAMPLES, FRAME_SLOTS, PATCH_SLOTS
 from training.samples import Sample
 from training.tokenizer import Characters
 
@@ -40,6 +41,7 @@ class Example:
     positions: np.ndarray | None = None  # int16 [N, 2] as (x, y)
     patch_ids: np.ndarray | None = None  # int16 [N, slots], 0 = no character
     frames: np.ndarray | None = None  # float32 [F, 640]
+    sounds: np.ndarray | None = None  # int8 [F, FRAME_SLOTS], as in `espeak.Clip`
 
 
 class Encoder:
@@ -60,7 +62,7 @@ class Encoder:
 
     def encode(self, sample: Sample) -> Example:
         encode = self.characters.encode
-        patches = positions = patch_ids = frames = None
+        patches = positions = patch_ids = frames = sounds = None
         media: list[int] = []
         if sample.image is not None:
             patches, positions = cut(sample.image)
@@ -68,13 +70,16 @@ class Encoder:
             media += self.media("image", len(patches))
         if sample.audio is not None:
             frames = split_frames(sample.audio)
+            sounds = frame_sounds(sample.sounds, len(frames))
             media += self.media("audio", len(frames))
         prompt = [*self.system, *encode(sample.instruction.strip()), *self.user]
         first, _, more = sample.instruction.strip().partition("\n")
         common = len(self.system) + len(encode(first)) + 1 if more else len(prompt)
         prompt += [*media, *encode(sample.text.strip()), *self.model]
         ids = np.array([*prompt, *encode(sample.answer), self.turn_end], np.int32)
-        return Example(sample.task, ids, len(prompt), common, patches, positions, patch_ids, frames)
+        return Example(
+            *(sample.task, ids, len(prompt), common, patches, positions, patch_ids, frames, sounds)
+        )
 
     def media(self, kind: str, count: int) -> list[int]:
         special = self.characters.special
@@ -104,6 +109,19 @@ def split_frames(audio: np.ndarray) -> np.ndarray:
     return padded.reshape(-1, FRAME_SAMPLES)
 
 
+def frame_sounds(sounds: np.ndarray | None, frames: int) -> np.ndarray:
+    """What sounds in the quarters of the 80 ms that end with each frame, int8 [frames, 4].
+
+    The frame before, too: a frame sees nothing after it, and half a phoneme is hard to tell.
+    """
+    if sounds is None:
+        return np.full((frames, FRAME_SLOTS), UNLABELLED, np.int8)
+    step = 2 * FRAME_SAMPLES // FRAME_SLOTS
+    padded = np.pad(sounds, (FRAME_SAMPLES, frames * FRAME_SAMPLES - len(sounds)))
+    middles = np.arange(FRAME_SLOTS) * step + step // 2
+    return np.asarray(padded[np.arange(frames)[:, None] * FRAME_SAMPLES + middles])
+
+
 @dataclass(frozen=True)
 class Batch:
     """Padded rows. Media follow the order of their placeholders; what is absent is None."""
@@ -117,7 +135,7 @@ class Batch:
     positions: torch.Tensor | None = None  # int64 [N, 2]
     patch_ids: torch.Tensor | None = None  # int64 [N, slots]
     frames: torch.Tensor | None = None  # float32 [F, 640]
-    frame_counts: torch.Tensor | None = None  # int64 [B]
+    sounds: torch.Tensor | None = None  # int64 [F, FRAME_SLOTS]
 
     def to(self, device: torch.device) -> Batch:
         moved = {}
@@ -137,8 +155,6 @@ def collate(examples: Sequence[Example], image_id: int) -> Batch:
         end, answer = len(example.ids) - shared, example.answer - shared
         ids[row, :end] = example.ids[shared:]
         targets[row, answer - 1 : end - 1] = example.ids[example.answer :]
-    frames = joined(examples, "frames", np.float32)
-    counts = [0 if e.frames is None else len(e.frames) for e in examples]
     return Batch(
         task=examples[0].task,
         shared=torch.from_numpy(examples[0].ids[:shared].astype(np.int64)),
@@ -148,8 +164,8 @@ def collate(examples: Sequence[Example], image_id: int) -> Batch:
         patches=joined(examples, "patches", np.uint8),
         positions=joined(examples, "positions", np.int64),
         patch_ids=joined(examples, "patch_ids", np.int64),
-        frames=frames,
-        frame_counts=None if frames is None else torch.tensor(counts),
+        frames=joined(examples, "frames", np.float32),
+        sounds=joined(examples, "sounds", np.int64),
     )
 
 

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.encoding import IGNORED, Batch
-from training.model import FRAME_SLOTS, UnifiedModel
+from training.generators.espeak import SOUNDS, UNLABELLED
+from training.model import UnifiedModel
 
 PATCH_WEIGHT, FRAME_WEIGHT = 2.0, 1.0
 
@@ -49,16 +50,10 @@ def patch_loss(model: UnifiedModel, tap: Tensor, batch: Batch) -> Tensor:
 
 
 def frame_loss(model: UnifiedModel, tap: Tensor, batch: Batch) -> Tensor:
-    """CTC over FRAME_SLOTS outputs a frame; blank = id 0, target = the answer's characters."""
-    assert batch.frame_counts is not None
-    counts = batch.frame_counts
+    """Cross-entropy of the phonemes in each frame; 0 where none of them is known."""
+    assert batch.sounds is not None
     heard = model.frame_head(tap[batch.ids == model.size.audio_id])
-    clips = heard.view(-1, FRAME_SLOTS * model.size.vocabulary).split(counts.tolist())
-    padded = torch.nn.utils.rnn.pad_sequence(list(clips))  # [F, B, slots * V]
-    steps = padded.view(len(padded), len(clips), FRAME_SLOTS, model.size.vocabulary)
-    steps = steps.transpose(1, 2).flatten(0, 1).float().log_softmax(-1)
-    answers = [row[row != IGNORED][:-1] for row in batch.targets]
-    lengths = torch.tensor([len(a) for a in answers])
-    return F.ctc_loss(
-        steps, torch.cat(answers), counts.cpu() * FRAME_SLOTS, lengths, zero_infinity=True
-    )
+    known = batch.sounds != UNLABELLED
+    if not known.any():
+        return heard.sum() * 0.0
+    return F.cross_entropy(heard.view(*known.shape, SOUNDS)[known].float(), batch.sounds[known])

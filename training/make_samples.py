@@ -159,8 +159,8 @@ def write_texts(out: Path, letter: Document) -> list[dict[str, Any]]:
 def write_recordings(out: Path) -> list[dict[str, Any]]:
     """Two recordings by espeak-ng."""
     quiet: Callable[[np.ndarray], np.ndarray] = lambda samples: np.pad(samples, 4000) * 0.7  # noqa: E731
-    write_wave(out / "dictation.wav", quiet(speech.say(SPOKEN, "en-gb", 150, 50)))
-    write_wave(out / "digits.wav", quiet(speech.say(DIGITS, "en-us", 140, 45)))
+    write_wave(out / "dictation.wav", quiet(espeak.say(SPOKEN, "en", 150, 50).samples))
+    write_wave(out / "digits.wav", quiet(espeak.say(DIGITS, "en-us", 140, 45).samples))
     return [
         {"file": "dictation.wav", "subtask": "transcribe", "text": SPOKEN},
         {"file": "digits.wav", "subtask": "transcribe", "text": DIGITS},

@@ -4,8 +4,8 @@ helper heads.
 Story: norm -> rope -> attention -> gated MLP -> layer -> projectors -> model, in the checkpoint's
 own names, so that `training/checkpoint.py` renames almost nothing. It differs from the reference
 in two ways, both undone on export: patches are grey (2304 values, the reference sees 6912 of
-RGB), and two heads that are dropped predict the characters inside a patch and the characters
-spoken in a frame. They teach the first layers to read and to hear before the language loss can.
+RGB), and two heads that are dropped predict the characters inside a patch and the phonemes
+in a frame. They teach the first layers to read and to hear before the language loss can.
 
 The module knows nothing about text: ids, patches and frames in, hidden states out.
 """
@@ -27,7 +27,7 @@ from training.filters import filter_bank
 PATCH_PIXELS = 48 * 48
 FRAME_SAMPLES = 640
 PATCH_SLOTS = 6  # characters predicted per patch, in reading order
-FRAME_SLOTS = 2  # CTC outputs per 40 ms frame; fast speech has more than one character in a frame
+FRAME_SLOTS = 4  # phonemes predicted per frame: of it and of the one before, 20 ms each
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Shape:
     vocabulary: int
     image_id: int
     audio_id: int
+    sounds: int  # phonemes and silence
     hidden: int = 256
     mlp: int = 768
     layers: int = 6
@@ -358,7 +359,7 @@ class UnifiedModel(nn.Module):
         self.embed_audio.embedding_projection.weight = nn.Parameter(bank)
         self.language_model = Decoder(size)
         self.patch_head = nn.Linear(size.hidden, PATCH_SLOTS * size.vocabulary)
-        self.frame_head = nn.Linear(size.hidden, FRAME_SLOTS * size.vocabulary)
+        self.frame_head = nn.Linear(size.hidden, FRAME_SLOTS * size.sounds)
         nn.init.normal_(self.embed_tokens.weight, std=size.hidden**-0.5)
         for head in (self.patch_head, self.frame_head):
             nn.init.normal_(head.weight, std=0.01)

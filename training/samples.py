@@ -32,6 +32,7 @@ class Sample:
     image: np.ndarray | None = None  # uint8 [H, W] grey, H and W multiples of 48
     patch_text: tuple[str, ...] | None = None  # characters inside each 48x48 patch, row-major
     audio: np.ndarray | None = None  # float32 [T] mono, 16 kHz
+    sounds: np.ndarray | None = None  # int8 [T]: the phoneme at each sample, as in `espeak.Clip`
 
 
 TEXT_TASKS: dict[str, Callable[[Source], TextSample]] = {
@@ -73,5 +74,5 @@ def generate(task: str, seed: int, split: Split) -> Sample:
     if task in IMAGE_TASKS:
         instruction, answer, picture = IMAGE_TASKS[task](source)
         return Sample(task, instruction, "", answer, picture.image, picture.patch_text)
-    instruction, answer, samples = AUDIO_TASKS[task](source)
-    return Sample(task, instruction, "", answer, audio=samples)
+    instruction, answer, clip = AUDIO_TASKS[task](source)
+    return Sample(task, instruction, "", answer, audio=clip.samples, sounds=clip.sounds)

@@ -1,6 +1,6 @@
 """What rooms, microphones and speakers do to a recording: speed, noise, echo, telephone band, gain.
 
-Samples are float32 mono at 16 kHz, between -1 and 1.
+Samples are float32 mono at 16 kHz, between -1 and 1; what sounds when moves with them.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from functools import cache
 
 import numpy as np
 
+from training.generators.espeak import RATE, Clip, stretched
 from training.generators.words import Source
 
-RATE = 16_000
 NOISE_SECONDS = 60
 
 
@@ -62,12 +62,14 @@ def band(source: Source, samples: np.ndarray) -> np.ndarray:
     return np.fft.irfft(spectrum * gain, len(samples)).astype(np.float32)
 
 
-def record(source: Source, samples: np.ndarray, *, speed: float = 0.1) -> np.ndarray:
+def record(source: Source, clip: Clip, *, speed: float = 0.1) -> Clip:
     """The clip as some microphone hears it; `speed` is the largest change of speed and pitch."""
+    samples, sounds = clip
     if speed and source.chance(0.8):
         samples = stretch(samples, 1 + (source.random.random() * 2 - 1) * speed)
-    before, after = source.between(200, 6000), source.between(200, 6000)
-    samples = np.pad(samples, (before, after))
+        sounds = stretched(sounds, len(samples))
+    around = source.between(200, 6000), source.between(200, 6000)
+    samples, sounds = np.pad(samples, around), np.pad(sounds, around)
     if source.chance(0.1):
         samples = echo(source, samples)
     if source.chance(0.1):
@@ -80,4 +82,4 @@ def record(source: Source, samples: np.ndarray, *, speed: float = 0.1) -> np.nda
         decibels = 20 + source.random.random() * 30
         loudness = float(np.sqrt(np.mean(samples**2))) * 10 ** (-decibels / 20)
         samples = samples + noise[start : start + len(samples)] * loudness
-    return np.clip(samples, -1, 1).astype(np.float32)
+    return Clip(np.clip(samples, -1, 1).astype(np.float32), sounds)
