@@ -148,15 +148,18 @@ def find_bundle(model: Path | None) -> Finding:
     try:
         from model_onnx.bundle import Bundle
         from model_onnx.engine import POCKET, Engine
+        from model_onnx.placement import describe
 
         bundle = Bundle.open(model or POCKET, verify=True)
         with Engine.open(bundle, slots=1) as engine:
-            seconds = time.monotonic() - started
+            seconds, left = time.monotonic() - started, ""
+            if engine.provider != "cpu":
+                left = f"; left to the CPU: {describe(engine.left_to_cpu)}"
             return Finding(
                 "bundle",
                 True,
                 f"{bundle.directory.name} ({bundle.recipe}, {engine.provider}, "
-                f"{bundle.sha256[:12]}) loads in {seconds:.1f} s",
+                f"{bundle.sha256[:12]}) loads in {seconds:.1f} s{left}",
             )
     except ScanscribeError as error:
         return Finding("bundle", False, str(error))

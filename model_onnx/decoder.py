@@ -6,7 +6,7 @@ a fake with the same methods in its place.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -61,6 +61,11 @@ class Decoder:
         self._views = WeakKeyDictionary()
         self._graph_of: WeakKeyDictionary[KVCache, str] = WeakKeyDictionary()
         self._bindings = {name: graph.binding() for name, graph in self._graphs.items()}
+
+    @property
+    def left_to_cpu(self) -> dict[str, Mapping[str, int]]:
+        """Graph -> operator -> nodes that another provider than the CPU's does not run."""
+        return {name: graph.left_to_cpu for name, graph in self._graphs.items()}
 
     def cache(
         self, *, slots: int, local_capacity: int, global_capacity: int, prefill: bool = False

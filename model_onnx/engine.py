@@ -7,12 +7,14 @@ every step; prefill chunks and steps alternate, so a long prompt does not stop t
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 
 from model_onnx.batch import Batch, attempt, budget
 from model_onnx.bundle import Bundle
@@ -21,6 +23,7 @@ from model_onnx.decoder import Decoder
 from model_onnx.drafter import Drafter
 from model_onnx.drafting import Drafting, Drafts
 from model_onnx.errors import EngineClosedError, RequestError
+from model_onnx.placement import describe
 from model_onnx.precision import RECIPE, Precision, Precisions, choose_precisions
 from model_onnx.prefill import Prefill
 from model_onnx.prompt import PromptRenderer
@@ -28,6 +31,7 @@ from model_onnx.sequence import Request, Result, Sequence
 from model_onnx.session import Provider, choose_provider
 
 POCKET = Path(__file__).parent / "pocket"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,13 @@ class Load:
 
 
 class Engine:
-    """A model that answers requests from any thread. Use as a context manager or call `close`."""
+    """A model that answers requests from any thread. Use as a context manager or call `close`.
+
+    left_to_cpu: graph -> operator -> nodes that another provider than the CPU's does not run."""
 
     provider: Provider = "cpu"
     precisions: Precisions = RECIPE
+    left_to_cpu: Mapping[str, Mapping[str, int]] = MappingProxyType({})
 
     def __init__(
         self,
@@ -103,6 +110,9 @@ class Engine:
             drafting = Drafting(Drafter(bundle, decoder, chosen, threads=threads), drafts)
         engine = cls(bundle, decoder, slots=slots, drafting=drafting)
         engine.provider, engine.precisions = chosen, precisions
+        engine.left_to_cpu = decoder.left_to_cpu
+        if chosen != "cpu":
+            _log.debug("%s left to the CPU: %s", chosen, describe(engine.left_to_cpu))
         return engine
 
     def submit(self, request: Request) -> Future[Result]:

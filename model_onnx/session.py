@@ -26,6 +26,7 @@ import onnxruntime as ort
 from model_onnx import bundle as names
 from model_onnx.bundle import ActivationType, Bundle
 from model_onnx.errors import BundleError, RuntimeUnavailableError
+from model_onnx.placement import RECORD, left_to_cpu
 
 Provider = Literal["cpu", "cuda"]
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -100,11 +101,13 @@ class Graph:
     """One ONNX graph whose inputs and outputs are bound to arrays that the caller owns.
 
     On the CPU it works in those arrays. Other providers copy an input when it is bound and an
-    output when the graph has run.
+    output when the graph has run. left_to_cpu: operator -> nodes that such a provider does not run.
     """
 
-    def __init__(self, session: ort.InferenceSession) -> None:
-        self._session = session
+    def __init__(
+        self, session: ort.InferenceSession, left_to_cpu: Mapping[str, int] | None = None
+    ) -> None:
+        self._session, self.left_to_cpu = session, left_to_cpu or {}
 
     def binding(self) -> ort.IOBinding:
         """A new binding; tensors that stay where they are need to be bound only once."""
@@ -155,7 +158,9 @@ def open_graph(
     try:
         if prepack:
             path = prepacked(bundle, name)
-        session = _session(path, [_PROVIDERS[provider]], threads, optimized=prepack)
+        session = _session(
+            path, [_PROVIDERS[provider]], threads, optimized=prepack, record=provider != "cpu"
+        )
     except _LOAD_ERRORS as error:
         raise BundleError(f"{path} does not load: {error}; export the bundle again") from error
     # Where the libraries of CUDA are missing, ONNX Runtime warns and carries on with the CPU.
@@ -165,7 +170,9 @@ def open_graph(
             f"{session.get_providers()}; install scanscribe[cuda] on a machine with a GPU, or use "
             "a bundle made for the CPU"
         )
-    return Graph(session)
+    if provider == "cpu":
+        return Graph(session)
+    return Graph(session, left_to_cpu(session.get_provider_graph_assignment_info()))
 
 
 def prepacked(bundle: Bundle, name: str) -> Path:
@@ -237,6 +244,7 @@ def _session(
     threads: int,
     *,
     optimized: bool = False,
+    record: bool = False,
     write_to: Path | None = None,
 ) -> ort.InferenceSession:
     options = ort.SessionOptions()
@@ -244,6 +252,8 @@ def _session(
     options.log_severity_level = 3
     if byte_products_saturate():
         options.add_session_config_entry("session.x64quantprecision", "1")
+    if record:
+        options.add_session_config_entry(RECORD, "1")
     if optimized:  # the stored graph is already optimised for this machine
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     if write_to is not None:
