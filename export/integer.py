@@ -2,9 +2,13 @@
 
 Per layer of the 12B the integer units take 0.6 s for 512 rows where MatMulNBits takes 2.7; for one
 row the 4-bit weights win, because fewer bytes are read. Weights have a scale per output channel and
-activations one per row. A row with a few large values rounds all others coarsely, so the inputs of
-every matrix are measured first, on a prompt of the kind that is to be read; a matrix whose inputs
-lose more than the threshold keeps the recipe's own form in this graph too.
+activations one per row. A row with a few large values rounds all others coarsely, so what rounded
+inputs change is measured first, on a prompt of the kind that is to be read; a matrix whose results
+change by more than the threshold keeps the recipe's own form in this graph too.
+
+Measured is the result, not the input: where one channel is large and its weights are small, it
+hides in the size of the input that all other channels are lost. And against what sets rows apart,
+not against the size of the result: a channel that is large in every row alike says nothing.
 """
 
 from __future__ import annotations
@@ -28,8 +32,8 @@ from model_onnx.config import ModelConfig
 from model_onnx.errors import ConfigError
 from model_onnx.prompt import PromptRenderer, Turn
 
-# Root of the mean squared relative error of a row. Normal values lose 0.008, blocks of 4 bits lose
-# 0.08 on the weights' side.
+# Root of the mean squared relative error of a row of results. Normal values lose about 0.01, blocks
+# of 4 bits lose 0.08 on the weights' side.
 THRESHOLD = 0.05
 _INSTRUCTION = "Extract these fields as JSON, null where absent:\ncompany\ndate: as written\ntotal"
 _TEXT = """HILL FARM SHOP SDN BHD
@@ -44,7 +48,7 @@ Dear Mrs Ahmad, thank you for your letter of 3 May. We will deliver on Tuesday; 
 
 @dataclass(frozen=True)
 class Gate:
-    """errors: of the inputs, by matrix. refused: matrices that stay as the recipe stores them."""
+    """errors: of the results, by matrix. refused: matrices that stay as the recipe stores them."""
 
     errors: Mapping[str, float]
     threshold: float
@@ -103,48 +107,47 @@ def measure(bundle: Bundle, *, threshold: float = THRESHOLD) -> Gate:
 def _write_probe(decoder: Path, probe: Path) -> dict[str, str]:
     """Writes the graph with one more output for each matrix -> matrix: output."""
     model = onnx.load(str(decoder), load_external_data=False)
-    graph, outputs, known = model.graph, {}, dict[str, str]()
+    graph, outputs = model.graph, {}
     matrices = {
         tensor.name: tensor.name.removesuffix(".codes")
         for tensor in graph.initializer
         if tensor.external_data and tensor.name.removesuffix(".codes").endswith("proj.weight")
     }
     for node in list(graph.node):
-        if node.op_type not in ("MatMulNBits", "MatMul") or node.input[1] not in matrices:
-            continue
-        x = node.input[0]
-        if x not in known:
-            known[x] = _add_probe(graph, x)
-        outputs[matrices[node.input[1]]] = known[x]
-    for output in known.values():
+        if node.op_type in ("MatMulNBits", "MatMul") and node.input[1] in matrices:
+            outputs[matrices[node.input[1]]] = _add_probe(graph, node)
+    for output in outputs.values():
         graph.output.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, ()))
     probe.write_bytes(model.SerializeToString())
     return outputs
 
 
-def _add_probe(graph: onnx.GraphProto, x: str) -> str:
-    """Nodes for mean over rows of |x - rounded(x)|^2 / |x|^2, rounded with the row's own step."""
+def _add_probe(graph: onnx.GraphProto, node: onnx.NodeProto) -> str:
+    """Nodes for the mean over rows of |y - y'|^2 / |y - mean of all rows|^2, where y' is what the
+    matrix makes of inputs that are rounded with their row's own step."""
     if not any(tensor.name == "probe.axis" for tensor in graph.initializer):
-        for name, value in (("axis", [-1]), ("levels", 127.0), ("least", 1e-30)):
-            array = np.array(value, np.int64 if name == "axis" else np.float32)
+        for name, value in (("axis", [-1]), ("rows", [-2]), ("levels", 127.0), ("least", 1e-30)):
+            array = np.array(value, np.float32 if isinstance(value, float) else np.int64)
             graph.initializer.append(onnx.numpy_helper.from_array(array, f"probe.{name}"))
-    steps: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-        ("Abs", "size", (x,)),
-        ("ReduceMax", "largest", ("size", "probe.axis")),
-        ("Max", "bounded", ("largest", "probe.least")),
-        ("Div", "step", ("bounded", "probe.levels")),
-        ("Div", "scaled", (x, "step")),
-        ("Round", "codes", ("scaled",)),
-        ("Mul", "rounded", ("codes", "step")),
-        ("Sub", "difference", (x, "rounded")),
-        ("ReduceSumSquare", "lost", ("difference", "probe.axis")),
-        ("ReduceSumSquare", "square", (x, "probe.axis")),
-        ("Max", "norm", ("square", "probe.least")),
-        ("Div", "relative", ("lost", "norm")),
-    )
-    own = {result: f"probe.{x}.{result}" for _, result, _ in steps}
-    for kind, result, inputs in steps:
-        graph.node.append(helper.make_node(kind, [own.get(i, i) for i in inputs], [own[result]]))
-    output = f"probe.{x}"
-    graph.node.append(helper.make_node("ReduceMean", [own["relative"]], [output], keepdims=0))
+    x, y = node.input[0], node.output[0]
+
+    def add(kind: str, *inputs: str) -> str:
+        result = f"probe.{y}.{len(graph.node)}"
+        graph.node.append(helper.make_node(kind, inputs, [result]))
+        return result
+
+    largest = add("ReduceMax", add("Abs", x), "probe.axis")
+    step = add("Div", add("Max", largest, "probe.least"), "probe.levels")
+    rounded = add("Mul", add("Round", add("Div", x, step)), step)
+    product = onnx.NodeProto()
+    product.CopyFrom(node)
+    product.name = f"probe.{y}.product"
+    product.input[0], product.output[0] = rounded, product.name
+    graph.node.append(product)
+    lost = add("ReduceSumSquare", add("Sub", y, product.output[0]), "probe.axis")
+    own = add("Sub", y, add("ReduceMean", y, "probe.rows"))
+    norm = add("Max", add("ReduceSumSquare", own, "probe.axis"), "probe.least")
+    output = f"probe.{y}"
+    relative = add("Div", lost, norm)
+    graph.node.append(helper.make_node("ReduceMean", [relative], [output], keepdims=0))
     return output
