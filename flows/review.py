@@ -119,6 +119,7 @@ def entry(
         "checks": [_check(check) for check in record["checks"]],
         "model": record["model"],
         "timing": dict(timing),
+        "thoughts": list(record.get("thoughts", ())),  # where they were asked for and kept
         **_output(record, schema),
     }
 

@@ -135,11 +135,14 @@ def page(text: str) -> bytes:
     return buffer.getvalue()
 
 
-def text_document(name: str, text: str, *, value: str | None = None) -> Document:
+def text_document(
+    name: str, text: str, *, value: str | None = None, thoughts: Sequence[str] = ()
+) -> Document:
     """A text with one extracted value."""
     value = value if value is not None else text.split("\n")[0]
     values = {"company": Value(value, 0.8, page=None)}
     made = record("extract", {"company": value}, values, kind="text", schema="Receipt")
+    made |= {"thoughts": list(thoughts)} if thoughts else {}
     return Document(name, text.encode(), made)
 
 

@@ -10,7 +10,16 @@ import pytest
 from flows.corrections import Correction
 from flows.review import ADVICE, CHECKS, entries
 from flows.store import Store
-from tests.review_run import Value, cleaned, failed, make_run, receipt, record, recording
+from tests.review_run import (
+    Value,
+    cleaned,
+    failed,
+    make_run,
+    receipt,
+    record,
+    recording,
+    text_document,
+)
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,6 +41,14 @@ def test_each_input_is_an_entry_with_its_values_and_what_to_do(tmp_path: Path) -
     assert two["edit"] == "text" and two["edits"][1]["refused"] == "protected"
     assert three["segments"][1]["text"] == "nine" and three["kind"] == "recording"
     assert four["status"] == "failed" and "password" in four["advice"] and "fields" not in four
+
+
+def test_thoughts_stand_beside_the_values_where_they_were_kept(tmp_path: Path) -> None:
+    documents = [text_document("a.txt", "12.50", thoughts=["one", "two"]), cleaned("b.txt")]
+    with Store.read(make_run(tmp_path, documents).directory) as store:
+        thinking, plain = entries(store, {})
+    assert thinking["thoughts"] == ["one", "two"] and plain["thoughts"] == []
+    assert [field["value"] for field in thinking["fields"]] == ["12.50"]
 
 
 def test_an_input_without_a_key_has_an_entry_too(tmp_path: Path) -> None:

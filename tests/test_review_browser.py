@@ -78,7 +78,7 @@ def documents() -> list[Document]:
         rtl,
         invoice("invoice.png"),
         recording("sound.wav"),
-        text_document("xss.txt", HOSTILE),
+        text_document("xss.txt", HOSTILE, thoughts=[f"First.\n{HOSTILE}", "Then the total."]),
     ]
 
 
@@ -172,6 +172,23 @@ def test_a_document_with_markup_shows_it_as_text(browser: Any, run: Run, page: P
     assert texts(browser, ".paper")[0].startswith("</script><script>alert(1)</script><img")
     assert browser.execute_script("return document.querySelectorAll('main img').length") == 0
     assert texts(browser, ".value")[0].startswith("</script><script>")
+
+
+def test_thoughts_are_folded_marked_and_shown_as_text(browser: Any, run: Run, page: Path) -> None:
+    open_record(browser, page, run, "xss.txt")
+    assert texts(browser, ".thoughts li") == []
+    summary = element(browser, ".thoughts summary")
+    assert summary.text == "Thoughts of the model, no part of the record's values: 2"
+    summary.click()
+    until(browser, lambda: len(texts(browser, ".thoughts li")) == 2)
+    first, second = texts(browser, ".thoughts li")
+    assert first.startswith("First. </script><script>alert(1)</script><img")
+    assert second == "Then the total."
+    assert browser.execute_script("return document.querySelectorAll('main img').length") == 0
+    assert texts(browser, ".thoughts .edit, .thoughts button") == []
+    assert browser.execute_script(CONTRAST) == [] == browser.execute_script(UNNAMED)
+    open_record(browser, page, run, "a.png")
+    assert texts(browser, ".thoughts") == []
 
 
 def test_corrections_survive_a_reload_and_can_be_taken_back(

@@ -54,6 +54,7 @@ function sideParts(entry, links, refresh) {
     lines ? partsView(entry, links) : fieldList(entry, links, refresh),
     entry.edits ? editList(entry.edits) : null,
     checkList(entry),
+    thoughtList(entry.thoughts),
     about(entry),
   ].filter(Boolean);
 }
@@ -113,6 +114,9 @@ function about(entry) {
   if (timing.new_tokens !== undefined) {
     const seconds = timing.parse_seconds + timing.prefill_seconds + timing.decode_seconds;
     rows.push(["Cost", `${seconds.toFixed(1)} s, ${timing.prompt_tokens} tokens read, ${timing.new_tokens} written`]);
+  }
+  if (timing.thought_tokens) {
+    rows.push(["Thought", `${timing.thought_tokens} tokens before the answers`]);
   }
   return h("details", { class: "about" }, h("summary", {}, "How it was made"),
     h("dl", {}, rows.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))));

@@ -75,6 +75,18 @@ function editList(edits) {
   );
 }
 
+/** What the model thought before its answers: folded away, since nothing of it is reviewed. */
+function thoughtList(thoughts) {
+  if (!thoughts.length) return null;
+  return h(
+    "details",
+    { class: "thoughts" },
+    h("summary", {}, `Thoughts of the model, no part of the record's values: ${thoughts.length}`),
+    h("p", { class: "notice" }, "Written before the answers, in their order. Nothing in them was checked or looked up in the source."),
+    h("ol", {}, thoughts.map((thought) => h("li", { class: "words", dir: "auto", lang: "" }, thought))),
+  );
+}
+
 /** The output's text with an editor for the whole of it. */
 function textView(entry, refresh) {
   const correction = correctionOf(entry, "text");
