@@ -12,7 +12,7 @@ from pipelines.documents import open_document, read_page
 from pipelines.labelled import read_set
 from pipelines.schemas import BUILT_IN
 from training import make_samples
-from training.generators import speech
+from training.generators import espeak
 from training.generators.documents import text
 
 
@@ -35,7 +35,7 @@ def test_the_folder_is_a_labelled_set_with_one_broken_file(folder: Path) -> None
     labelled = {row.file for row in rows} | {"expected.jsonl"}
     assert {path.name for path in folder.iterdir()} - labelled == {"broken.png"}
     assert {row.subtask for row in rows} >= {"extract", "clean", "repair"}
-    assert speech.available() == ("transcribe" in {row.subtask for row in rows})
+    assert espeak.available() == ("transcribe" in {row.subtask for row in rows})
     assert sum(path.stat().st_size for path in folder.iterdir()) < 3_000_000
 
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from tests.test_training_template import render
 from training import tokenizer
-from training.encoding import IGNORED, Encoder, collate, cut, split_frames
+from training.encoding import IGNORED, Encoder, collate, cut, frame_sounds, split_frames
+from training.generators.espeak import UNLABELLED
 from training.samples import Sample
 
 ENCODER = Encoder()
@@ -62,6 +63,13 @@ def test_last_frame_is_filled_with_silence() -> None:
     frames = split_frames(np.ones(641, np.float32))
     assert frames.shape == (2, 640)
     assert frames.sum() == 641
+
+
+def test_a_frame_has_the_sounds_of_itself_and_of_the_frame_before() -> None:
+    sounds = np.repeat(np.arange(1, 7), 320).astype(np.int8)  # 20 ms each: three frames
+    assert frame_sounds(sounds, 3).tolist() == [[0, 0, 1, 2], [1, 2, 3, 4], [3, 4, 5, 6]]
+    assert frame_sounds(sounds[:-100], 3)[2].tolist() == [3, 4, 5, 6]
+    assert (frame_sounds(None, 2) == UNLABELLED).all()
 
 
 def test_patch_characters_are_cut_to_the_slots() -> None:

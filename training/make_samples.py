@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from training.generators import fonts, ocr_noise, render, speech
+from training.generators import espeak, fonts, ocr_noise, render
 from training.generators.documents import Document, line_text, text
 from training.generators.render import PATCH, Pen
 from training.generators.words import Source
@@ -138,7 +138,7 @@ def write_all(out: Path) -> list[dict[str, Any]]:
     when = time.gmtime(0)  # not now, so that the file is the same each time
     pages[0].save(first, save_all=True, append_images=pages[1:], creationDate=when, modDate=when)
     rows += write_texts(out, texts["letter-insurance"])
-    if speech.available():
+    if espeak.available():
         rows += write_recordings(out)
     (out / "broken.png").write_bytes((out / "receipt-grocer.png").read_bytes()[:20_000])
     return rows

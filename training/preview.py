@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from training.generators.audio import RATE
+from training.generators.espeak import RATE
 from training.samples import TASKS, Sample, generate
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.generators import audio_tasks, image_tasks, real, real_digits, speech, text_tasks
+from training.generators import audio_tasks, espeak, image_tasks, real, real_digits, text_tasks
 from training.generators.audio_tasks import AudioSample
 from training.generators.image_tasks import ImageSample
 from training.generators.text_tasks import TextSample
@@ -57,8 +57,8 @@ AUDIO_TASKS: dict[str, Callable[[Source], AudioSample]] = {
 NEEDS: dict[str, Callable[[], bool]] = {
     "extract_real": real.available,
     "read_real": real.available,
-    "speech": speech.available,
-    "digits": lambda: real_digits.available() or speech.available(),
+    "speech": espeak.available,
+    "digits": lambda: real_digits.available() or espeak.available(),
 }
 TASKS: tuple[str, ...] = tuple(
     task for task in (*TEXT_TASKS, *IMAGE_TASKS, *AUDIO_TASKS) if task not in NEEDS or NEEDS[task]()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import soxr
 
-from training.generators import audio, espeak, real
+from training.generators import espeak, real
 from training.generators.espeak import Clip
 from training.generators.words import Source, Split
 
@@ -41,7 +41,7 @@ def recording(path: Path) -> Clip:
     with wave.open(str(path)) as clip:
         samples = np.frombuffer(clip.readframes(clip.getnframes()), np.int16)
         rate = clip.getframerate()
-    resampled = soxr.resample(samples.astype(np.float32) / 32768, rate, audio.RATE)
+    resampled = soxr.resample(samples.astype(np.float32) / 32768, rate, espeak.RATE)
     return Clip(np.asarray(resampled, np.float32), digit_sounds(path.stem[0], len(resampled)))
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from training.generators import dictation, espeak, lists, prose, words
-from training.generators.espeak import Clip, available
+from training.generators.espeak import Clip
 from training.generators.words import Source, Split
 
 FOLDER = Path.home() / ".cache" / "scanscribe" / "speech"
