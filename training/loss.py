@@ -12,7 +12,7 @@ from training.encoding import IGNORED, Batch
 from training.generators.espeak import SOUNDS, UNLABELLED
 from training.model import UnifiedModel
 
-PATCH_WEIGHT, FRAME_WEIGHT = 2.0, 1.0
+PATCH_WEIGHT, FRAME_WEIGHT = 2.0, 2.0
 
 
 @dataclass(frozen=True)

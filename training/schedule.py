@@ -15,17 +15,17 @@ SHORTEST_FIRST = ((0.0, 288), (0.04, 448), (0.10, 768), (0.20, 1536), (1.0, 1536
 MOMENTS = (0.0, 0.10, 0.30, 0.60, 1.0)
 MIX: dict[str, tuple[float, ...]] = {
     "copy_text": (45, 25, 5, 3, 3),
-    "extract_text": (16, 20, 15, 15, 15),
-    "extract_real": (5, 8, 11, 11, 11),
+    "extract_text": (16, 20, 20, 20, 20),
+    "extract_real": (5, 8, 13, 13, 13),
     "clean": (3, 5, 9, 9, 9),
     "repair": (3, 5, 8, 8, 8),
     "tag": (1, 2, 2, 2, 2),
     "read_line": (15, 20, 21, 21, 21),
     "read_real": (4, 8, 16, 17, 17),
     "read_page": (1, 2, 3, 3, 3),
-    "extract_page": (1, 4, 9, 13, 15),
-    "speech": (5, 12, 12, 8, 8),
-    "digits": (1, 3, 7, 6, 6),
+    "extract_page": (1, 4, 5, 5, 5),
+    "speech": (8, 30, 40, 30, 18),
+    "digits": (2, 5, 12, 12, 8),
 }
 OTHER = (2, 3, 4, 4, 4)  # a task without a line of its own
 

@@ -63,11 +63,23 @@ def extract_text(source: Source) -> TextSample:
 
 
 def shorten(source: Source, document: Document, limit: int = 900) -> None:
-    """Receipts: a digest where the text is longer than `limit`, sometimes where it is not."""
-    length = len(text(document))
-    if document.kind == "receipt" and (length > limit or source.chance(0.25)):
-        document.keep(digest_lines(text(document).split("\n")))
-        document.items.clear()
+    """Receipts: often only the head or the foot, a digest where the text is longer than `limit`.
+
+    The head holds the hard choices (which of the first lines is the company, where the address
+    ends) in a third of the tokens: with whole receipts alone 4 of 10 companies stayed wrong.
+    """
+    if document.kind != "receipt":
+        return
+    count, draw = len(document.lines), source.random.random()
+    if draw < 0.5:
+        kept = source.between(3, 10)
+        wanted = [i < kept if draw < 0.4 else i >= count - kept for i in range(count)]
+    elif draw < 0.7 or len(text(document)) > limit:
+        wanted = digest_lines(text(document).split("\n"))
+    else:
+        return
+    document.keep(wanted)
+    document.items.clear()
 
 
 def digest_lines(lines: list[str]) -> list[bool]:
