@@ -33,7 +33,12 @@ def serve(
     idle_minutes: Annotated[
         float, typer.Option(min=0, help="Ends after so long without a request; 0: never.")
     ] = 30.0,
-    slots: Annotated[int, typer.Option(min=1, help="Requests that decode together.")] = 8,
+    slots: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Requests that decode together.", show_default="what fits the memory"
+        ),
+    ] = None,
     queue: Annotated[
         int, typer.Option(min=1, help="Requests taken at once; others are told to come again.")
     ] = 256,
@@ -48,7 +53,9 @@ def serve(
 
     Example: flows model serve --model bundles/gemma-4-12b --background
     """
-    words = ["--idle-minutes", str(idle_minutes), "--slots", str(slots), "--queue", str(queue)]
+    words = ["--idle-minutes", str(idle_minutes), "--queue", str(queue)]
+    if slots:
+        words += ["--slots", str(slots)]
     if metrics_port:
         words += ["--metrics-port", str(metrics_port)]
     if background:
@@ -69,7 +76,7 @@ def _serve_in_background(model: Path | None, words: list[str]) -> None:
 
 
 def _serve_here(
-    model: Path | None, slots: int, queue: int, idle_minutes: float, port: int | None
+    model: Path | None, slots: int | None, queue: int, idle_minutes: float, port: int | None
 ) -> None:
     from flows.metrics import metrics_port
     from flows.model_place import Place
@@ -87,7 +94,7 @@ def _serve_here(
             "with `flows model stop`"
         )
     with Engine.open(bundle, slots=slots, drafts=drafts(), **precisions()) as engine:
-        server = ModelServer(engine, Limits(slots, queue, idle_minutes))
+        server = ModelServer(engine, Limits(engine.slots, queue, idle_minutes))
         with metrics_port(port, server):
             print(f"{place.address}: ready; Ctrl-C ends it", file=sys.stderr, flush=True)
             server.run(place)

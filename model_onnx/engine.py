@@ -24,7 +24,14 @@ from model_onnx.drafter import Drafter
 from model_onnx.drafting import Drafting, Drafts
 from model_onnx.errors import EngineClosedError, RequestError
 from model_onnx.placement import describe
-from model_onnx.precision import RECIPE, Precision, Precisions, choose_precisions
+from model_onnx.precision import (
+    RECIPE,
+    USUAL_SLOTS,
+    Precision,
+    Precisions,
+    choose_precisions,
+    choose_slots,
+)
 from model_onnx.prefill import Prefill
 from model_onnx.prompt import PromptRenderer
 from model_onnx.sequence import Request, Result, Sequence
@@ -65,7 +72,7 @@ class Engine:
         """For tests and special cases; `Engine.open` is the usual way."""
         if slots < 1:
             raise RequestError(f"got {slots} slots, expected at least one")
-        self.bundle = bundle
+        self.bundle, self.slots = bundle, slots
         self.renderer = PromptRenderer(bundle)
         self.grammar = Grammar(bundle)
         self._decoder, self.drafting = decoder, drafting
@@ -82,7 +89,7 @@ class Engine:
         cls,
         bundle: Bundle | Path | str | None = None,
         *,
-        slots: int = 8,
+        slots: int | None = None,
         provider: Provider | None = None,
         threads: int = 0,
         prepack: bool | None = None,
@@ -92,18 +99,21 @@ class Engine:
     ) -> Engine:
         """Opens a bundle, by default the embedded one.
 
-        slots: requests decoded together. threads: 0 = all cores. prepack: keep the repacked weights
-        in the user's cache directory and map them (None: when they are large). prefill, decode:
-        which decoder reads and which writes where the bundle has two (None: what suits the machine
-        and the slots, see `choose_precisions`). drafts: whether the bundle's drafter guesses: where
-        that is faster (`auto`; on CUDA, where nothing was run yet, never), at any price (`on`) or
-        never (`off`).
+        slots: requests decoded together (None: what fits the memory, see `choose_slots`). threads:
+        0 = all cores. prepack: keep the repacked weights in the user's cache directory and map them
+        (None: when they are large). prefill, decode: which decoder reads and which writes where the
+        bundle has two (None: what suits the machine and the slots, see `choose_precisions`).
+        drafts: whether the bundle's drafter guesses: where that is faster (`auto`; on CUDA, where
+        nothing was run yet, never), at any price (`on`) or never (`off`).
         Raises BundleError, ConfigError, RuntimeUnavailableError.
         """
         if not isinstance(bundle, Bundle):
             bundle = Bundle.open(bundle or POCKET)
         chosen = choose_provider(bundle, provider)
-        precisions = choose_precisions(bundle, chosen, slots=slots, prefill=prefill, decode=decode)
+        precisions = choose_precisions(
+            bundle, chosen, slots=slots or USUAL_SLOTS, prefill=prefill, decode=decode
+        )
+        slots = slots or choose_slots(bundle, chosen, precisions)
         decoder = Decoder(bundle, chosen, threads=threads, prepack=prepack, precisions=precisions)
         drafting = None
         if bundle.drafter is not None and (drafts == "on" or (drafts, chosen) == ("auto", "cpu")):

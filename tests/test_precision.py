@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from model_onnx.constrain import Regex
 from model_onnx.decoder import Decoder
 from model_onnx.engine import Engine
 from model_onnx.errors import ConfigError
-from model_onnx.precision import Precisions, choose_precisions
+from model_onnx.precision import Precisions, choose_precisions, choose_slots
 from model_onnx.prompt import Turn
 from model_onnx.sequence import Request
 from model_onnx.session import Array
@@ -39,6 +40,12 @@ def machine(patch: pytest.MonkeyPatch, *, units: bool = True, memory: float = 1e
     patch.setattr(precision, "_memory", lambda: memory)
 
 
+def needed(bundle: Bundle, *files: str, sequences: int) -> int:
+    """Bytes of these files, of the table, and of the rows of so many sequences."""
+    weights = sum(int(bundle.files[name]["bytes"]) for name in (*files, "embedding.bin"))
+    return weights + sequences * precision._sequence_bytes(bundle)
+
+
 def test_eight_bits_read_and_write_for_many_and_read_for_few(
     both: Bundle, single: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -54,13 +61,60 @@ def test_without_the_units_or_the_memory_the_recipe_does_all(
 ) -> None:
     machine(monkeypatch, units=False)
     assert choose_precisions(both, "cpu", slots=8) == ("recipe", "recipe")
-    sizes = {name: entry["bytes"] for name, entry in both.files.items()}
-    alone = sizes["decoder-int8.bin"] + sizes["embedding.bin"]
-    machine(monkeypatch, memory=alone)
-    assert choose_precisions(both, "cpu", slots=8) == ("int8", "int8")
+    machine(monkeypatch, memory=needed(both, "decoder-int8.bin", sequences=2) - 1)
     assert choose_precisions(both, "cpu", slots=1) == ("recipe", "recipe")
-    machine(monkeypatch, memory=alone + sizes["decoder.bin"])
+    machine(monkeypatch, memory=needed(both, "decoder-int8.bin", sequences=5) - 1)
+    assert choose_precisions(both, "cpu", slots=8) == ("recipe", "recipe")
+
+
+def test_where_one_decoder_fits_eight_bits_do_all(
+    both: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(monkeypatch, memory=needed(both, "decoder-int8.bin", sequences=5))
+    assert choose_precisions(both, "cpu", slots=8) == ("int8", "int8")
+    machine(monkeypatch, memory=needed(both, "decoder-int8.bin", sequences=2))
+    assert choose_precisions(both, "cpu", slots=1) == ("int8", "int8")
+    assert choose_precisions(both, "cpu", slots=1, decode="recipe") == ("recipe", "recipe")
+    machine(monkeypatch, memory=needed(both, "decoder-int8.bin", "decoder.bin", sequences=2))
     assert choose_precisions(both, "cpu", slots=1) == ("int8", "recipe")
+
+
+def test_so_many_are_decoded_together_as_fit_beside_the_weights(
+    both: Bundle, single: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(monkeypatch)
+    assert choose_slots(single, "cpu", Precisions("recipe", "recipe")) == 8
+    assert choose_slots(both, "cpu", Precisions("int8", "int8")) == 16
+    eight = Precisions("int8", "int8")
+    for slots in (1, 3, 16):  # and the prompt that is being read
+        machine(monkeypatch, memory=needed(both, "decoder-int8.bin", sequences=slots + 1))
+        assert choose_slots(both, "cpu", eight) == slots
+        machine(monkeypatch, memory=needed(both, "decoder-int8.bin", sequences=slots + 1) - 1)
+        assert choose_slots(both, "cpu", eight) == max(1, slots - 1)
+    machine(monkeypatch, memory=0)
+    assert choose_slots(both, "cpu", eight) == 1
+    assert choose_slots(single, "cuda", Precisions("recipe", "recipe")) == 8, "its memory: unknown"
+    with Engine.open(both, threads=1) as engine:
+        assert engine.slots == 1
+    with Engine.open(both, threads=1, slots=3) as engine:
+        assert engine.slots == 3, "what is asked for goes before the memory"
+
+
+def test_a_sequence_needs_at_least_the_rows_that_an_engine_gives_it(single: Bundle) -> None:
+    window, decoder = single.config.sliding_window, Decoder(single, "cpu", threads=1)
+    cache = decoder.cache(slots=1, local_capacity=window, global_capacity=4096)
+    held = sum(buffer.nbytes for pair in cache.buffers for buffer in pair)
+    assert held <= precision._sequence_bytes(single) < 1.25 * held
+
+
+def test_memory_is_the_container_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = precision._memory()
+    (tmp_path / "limit").write_text("1000\n")
+    (tmp_path / "none").write_text("max\n")
+    monkeypatch.setattr(precision, "_CGROUP_LIMITS", (tmp_path / "absent", tmp_path / "none"))
+    assert precision._memory() >= whole
+    monkeypatch.setattr(precision, "_CGROUP_LIMITS", (tmp_path / "none", tmp_path / "limit"))
+    assert precision._memory() == 800
 
 
 def test_a_wish_goes_before_the_machine(both: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
