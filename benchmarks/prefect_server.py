@@ -77,8 +77,10 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def prefect_server(home: Path) -> Iterator[Server]:
-    """home: an empty directory. Raises RuntimeError when it does not start."""
+def prefect_server(home: Path, **settings: str) -> Iterator[Server]:
+    """home: an empty directory; settings: more of the server's environment.
+
+    Raises RuntimeError when it does not start."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -91,6 +93,7 @@ def prefect_server(home: Path) -> Iterator[Server]:
         "PREFECT_SERVER_UI_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         "PYTHONPATH": str(ROOT),
+        **settings,
     }
     server = Server(environment["PREFECT_API_URL"], home, environment)
     start = server.prefect("server", "start", "--host", "127.0.0.1", "--port", str(port))

@@ -35,6 +35,10 @@ from flows.server import configured_server
 from flows.start import Settings
 from model_onnx.errors import ConfigError, UsageError
 
+# A run's process starts so long before it is due and waits. Prefect's 10 s are less than the 13 s
+# that may lie between two looks, so that a process would start up to 3 s late, and need 3 s more.
+PREFETCH_SECONDS = 30
+
 
 @dataclass(frozen=True)
 class Nightly:
@@ -60,7 +64,8 @@ def deploy(nightly: Nightly, work_pool: str) -> str:
         deployment.apply()
     name = f"{deployment.flow_name}/{deployment.name}"
     print(f"deployed {name}, {_when(nightly)}")
-    print(f"start a worker:  prefect worker start --pool {work_pool} --type process")
+    worker = f"prefect worker start --pool {work_pool} --type process"
+    print(f"start a worker:  {worker} --prefetch-seconds {PREFETCH_SECONDS}")
     print(f"run it now:      prefect deployment run {name}")
     return name
 
@@ -71,7 +76,9 @@ def serve(nightly: Nightly) -> None:
     with _server() as url:
         print(f"Prefect server {url}")
         print(f"serving {deployment.flow_name}/{deployment.name}, {_when(nightly)}", flush=True)
-        serve_deployments(deployment, limit=1, print_starting_message=False)
+        serve_deployments(
+            deployment, limit=1, print_starting_message=False, prefetch_seconds=PREFETCH_SECONDS
+        )
 
 
 def _deployment(nightly: Nightly, work_pool: str | None) -> RunnerDeployment:
