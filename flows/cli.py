@@ -62,6 +62,7 @@ def run(
     soft_tokens: ask.SoftTokens = 560,
     thinking: ask.Thinking = 0,
     keep_thoughts: ask.KeepThoughts = False,
+    video: ask.Video = "",
     limit: ask.Limit = None,
     format: ask.Format = None,
     retry_failed: ask.RetryFailed = False,
@@ -217,6 +218,7 @@ def evaluate(
     model: ask.Model = None,
     out: Annotated[Path | None, typer.Option(help="Write the report there as JSON.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first files.")] = None,
+    thinking: ask.Thinking = 0,
     plots: Annotated[Path | None, typer.Option(help="Write pictures there, as SVG.")] = None,
     compare: Annotated[
         tuple[Path, Path] | None, typer.Option(help="Compare two reports: BEFORE AFTER.")
@@ -234,7 +236,7 @@ def evaluate(
     if compare:
         raise typer.Exit(3 if compare_reports(*compare) else 0)
     assert set is not None
-    evaluate_set(set, model=model, out=out, limit=limit, plots=plots)
+    evaluate_set(set, model=model, out=out, limit=limit, thinking=thinking, plots=plots)
 
 
 app.add_typer(model_command.app, name="model")

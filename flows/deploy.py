@@ -33,6 +33,7 @@ from flows.prefect_flows import TAG, flow_of
 from flows.procedure import SOFT_TOKENS, make_subtask
 from flows.server import configured_server
 from flows.start import Settings
+from flows.videos import video_options
 from model_onnx.errors import ConfigError, UsageError
 
 # A run's process starts so long before it is due and waits. Prefect's 10 s are less than the 13 s
@@ -139,6 +140,7 @@ def _check(settings: Settings) -> None:
     )
     for name in settings.formats:
         check_format(name, settings.subtask)
+    video_options(settings.video)
     if settings.soft_tokens not in SOFT_TOKENS:
         raise ConfigError(
             f"got --soft-tokens {settings.soft_tokens}, expected one of {SOFT_TOKENS}"

@@ -12,6 +12,7 @@ from model_onnx.bundle import Bundle
 from model_onnx.engine import POCKET
 from model_onnx.errors import ConfigError
 from pipelines.evaluate import Report
+from pipelines.options import Options
 
 
 def read_report(path: Path) -> Report:
@@ -41,9 +42,10 @@ def evaluate_set(
     model: Path | None,
     out: Path | None,
     limit: int | None,
+    thinking: int = 0,
     plots: Path | None = None,
 ) -> None:
-    """Prints the table; writes the report as JSON and its pictures."""
+    """Prints the table; writes the report as JSON and its pictures. thinking: tokens."""
     from contextlib import closing
 
     from pipelines.evaluate import evaluate
@@ -53,7 +55,14 @@ def evaluate_set(
         load_matplotlib()  # it is missed before the work, not after it
     bundle = Bundle.open(model or POCKET)
     with closing(LazyEngine(bundle)) as engine, Opener(workers=AHEAD) as opener:
-        report = evaluate(engine, directory, read=opener.open, threads=SLOTS, limit=limit)
+        report = evaluate(
+            engine,
+            directory,
+            read=opener.open,
+            options=Options(thinking=thinking),
+            threads=SLOTS,
+            limit=limit,
+        )
     print(report.table())
     if out:
         write_lines(out, [json.dumps(report.to_json(), ensure_ascii=False, indent=1)])

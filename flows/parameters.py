@@ -52,6 +52,12 @@ Thinking = Annotated[
     int, _shown("Thinking", "Most tokens of a thought before each answer; 0: none.", ge=0)
 ]
 KeepThoughts = Annotated[bool, _shown("Keep thoughts", "Records have them, for the review.")]
+Video = Annotated[
+    str,
+    _shown(
+        "Videos", "What differs from rate=1,sound=yes,seconds=900,frames=300: names and values."
+    ),
+]
 Limit = Annotated[
     int | None, _shown("Limit", "Documents to compute at most; the rest stays pending.", ge=1)
 ]

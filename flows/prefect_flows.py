@@ -152,6 +152,7 @@ def extract(
     soft_tokens: ui.SoftTokens = 560,
     thinking: ui.Thinking = 0,
     keep_thoughts: ui.KeepThoughts = False,
+    video: ui.Video = "",
     limit: ui.Limit = None,
     retry_failed: ui.RetryFailed = False,
     formats: ui.Formats = [],  # noqa: B006
@@ -170,6 +171,7 @@ def clean(
     soft_tokens: ui.SoftTokens = 560,
     thinking: ui.Thinking = 0,
     keep_thoughts: ui.KeepThoughts = False,
+    video: ui.Video = "",
     limit: ui.Limit = None,
     retry_failed: ui.RetryFailed = False,
     formats: ui.Formats = [],  # noqa: B006
@@ -188,6 +190,7 @@ def transcribe(
     soft_tokens: ui.SoftTokens = 560,
     thinking: ui.Thinking = 0,
     keep_thoughts: ui.KeepThoughts = False,
+    video: ui.Video = "",
     limit: ui.Limit = None,
     retry_failed: ui.RetryFailed = False,
     formats: ui.Formats = [],  # noqa: B006
@@ -206,6 +209,7 @@ def repair(
     soft_tokens: ui.SoftTokens = 560,
     thinking: ui.Thinking = 0,
     keep_thoughts: ui.KeepThoughts = False,
+    video: ui.Video = "",
     limit: ui.Limit = None,
     retry_failed: ui.RetryFailed = False,
     formats: ui.Formats = [],  # noqa: B006
@@ -226,6 +230,7 @@ def tag(
     soft_tokens: ui.SoftTokens = 560,
     thinking: ui.Thinking = 0,
     keep_thoughts: ui.KeepThoughts = False,
+    video: ui.Video = "",
     limit: ui.Limit = None,
     retry_failed: ui.RetryFailed = False,
     formats: ui.Formats = [],  # noqa: B006
@@ -246,6 +251,7 @@ def call(
     soft_tokens: ui.SoftTokens = 560,
     thinking: ui.Thinking = 0,
     keep_thoughts: ui.KeepThoughts = False,
+    video: ui.Video = "",
     limit: ui.Limit = None,
     retry_failed: ui.RetryFailed = False,
     formats: ui.Formats = [],  # noqa: B006
@@ -270,6 +276,7 @@ def run_folder(
     soft_tokens: ui.SoftTokens = 560,
     thinking: ui.Thinking = 0,
     keep_thoughts: ui.KeepThoughts = False,
+    video: ui.Video = "",
     limit: ui.Limit = None,
     retry_failed: ui.RetryFailed = False,
     formats: ui.Formats = [],  # noqa: B006
@@ -301,6 +308,7 @@ def flow_of(settings: Settings) -> tuple[Flow[..., State[Any]], dict[str, Any]]:
         "soft_tokens": settings.soft_tokens,
         "thinking": settings.thinking,
         "keep_thoughts": settings.keep_thoughts,
+        "video": settings.video,
         "limit": settings.limit,
         "retry_failed": settings.retry_failed,
         "formats": list(settings.formats),

@@ -8,11 +8,12 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from flows.discover import Entry, Version
 from flows.run import Procedure, Size
+from flows.videos import video_options
 from model_onnx.bundle import Bundle
 from model_onnx.errors import ConfigError
 from pipelines.auto import AUTO, named, outputs
@@ -21,7 +22,7 @@ from pipelines.call import subtask as call_subtask
 from pipelines.clean import SUBTASK as CLEAN
 from pipelines.items import Item
 from pipelines.ocr import find_tesseract
-from pipelines.parsing import Parser
+from pipelines.parsing import Parser, Seconds
 from pipelines.records import Record, Source
 from pipelines.repair import SUBTASK as REPAIR
 from pipelines.schemas import load_schema
@@ -30,6 +31,7 @@ from pipelines.subtask import run as run_subtask
 from pipelines.tag import subtask as tag_subtask
 from pipelines.tools import load_toolbox
 from pipelines.transcribe import SUBTASK as TRANSCRIBE
+from pipelines.video import VideoOptions
 
 PLAIN = {"clean": CLEAN, "transcribe": TRANSCRIBE, "repair": REPAIR}
 SOFT_TOKENS = (70, 140, 280, 560, 1120)
@@ -118,6 +120,7 @@ def bind(
     soft_tokens: int = 560,
     thinking: int = 0,
     keep_thoughts: bool = False,
+    video: str = "",
     tools: str | None = None,
     allow: tuple[str, ...] = (),
     parsers: int = 2,
@@ -132,7 +135,8 @@ def bind(
     options = Options(
         soft_tokens=soft_tokens, time_limit=None, thinking=thinking, keep_thoughts=keep_thoughts
     )
-    parser = Parser(workers=parsers)
+    videos = video_options(video)
+    parser = Parser(workers=parsers, videos=videos, seconds=_patience(videos))
 
     def run(model: Model, item: Item) -> Record:
         return run_subtask(model, made, item, options=options)
@@ -146,6 +150,7 @@ def bind(
             "bundle": bundle.sha256,
             "tesseract": "yes" if find_tesseract() else "no",  # installing it betters scans
             "options": json.dumps(_stated(options), sort_keys=True, default=str),
+            **({} if videos == VideoOptions() else {"videos": json.dumps(asdict(videos))}),
         },
         parse=lambda entry, version: read_item(parser, entry, version),
         run=run,
@@ -160,6 +165,12 @@ def _stated(options: Options) -> dict[str, Any]:
     if not options.thinking:
         del stated["thinking"], stated["keep_thoughts"]
     return stated
+
+
+def _patience(videos: VideoOptions) -> Seconds:
+    """A longer video takes longer to open."""
+    usual = Seconds()
+    return replace(usual, film=usual.film * max(1.0, videos.seconds / VideoOptions().seconds))
 
 
 def read_item(parser: Parser, entry: Entry, version: Version) -> Item:

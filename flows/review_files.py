@@ -19,6 +19,7 @@ from flows.review_media import Media
 from flows.review_summary import expected_of, summary
 from flows.show import find_run
 from flows.store import Row, Store
+from flows.videos import video_options
 from flows.views import write_views
 from model_onnx.errors import OutputError
 from pipelines.previews import WORKERS
@@ -49,7 +50,8 @@ def write_review(run: Path, output: Path | None = None, root: Path | None = None
         found = _corrections(directory)
         all_entries = list(entries(store, found))
         inputs = input_folder(store, root)
-        with contextlib.closing(Media(inputs)) as media:
+        videos = video_options(store.about().get("video", ""))
+        with contextlib.closing(Media(inputs, videos=videos)) as media:
             made = _make_media(store, media, folder)
         about: dict[str, Any] = {
             "title": directory.resolve().name,

@@ -18,6 +18,7 @@ from flows.store import Row
 from model_onnx.errors import InputError
 from pipelines.differences import differences
 from pipelines.previews import Previews
+from pipelines.video import VideoOptions
 
 FIRST_PAGES = 3  # shown without a value on them, in a page that is made ahead
 MOST_TEXT = 300_000  # characters
@@ -44,6 +45,7 @@ class Media:
 
     root: Path | None
     previews: Previews = field(default_factory=Previews)
+    videos: VideoOptions = field(default_factory=VideoOptions)  # as the run read them
     ahead: bool = True  # whether all files are made at once; else `page` makes them when asked
 
     def close(self) -> None:
@@ -64,7 +66,8 @@ class Media:
 
     def page(self, name: str, row: Row, record: Mapping[str, Any], number: int) -> File:
         """One page's picture. Raises InputError."""
-        made = self.previews.page(locate(self.root, row), number, turn=turn_of(record, number))
+        turn = turn_of(record, number)
+        made = self.previews.page(locate(self.root, row), number, turn=turn, videos=self.videos)
         if made.image is None:
             raise InputError("a page of plain text has no picture", reason="empty")
         return File(f"{name}-{number}.webp", "image/webp", made.image)
@@ -84,7 +87,9 @@ class Media:
             page: dict[str, Any] = {"number": number, "src": f"{name}-{number}.webp"}
             if self.ahead or recognise or number == 1:
                 turn = turn_of(record, number)
-                made = self.previews.page(path, number, turn=turn, recognise=recognise)
+                made = self.previews.page(
+                    path, number, turn=turn, recognise=recognise, videos=self.videos
+                )
                 texts.append(made.text)
                 if made.image is None:
                     continue

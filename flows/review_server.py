@@ -30,6 +30,7 @@ from flows.review_summary import expected_of, summary
 from flows.run import log_unexpected
 from flows.show import find_run
 from flows.store import Row, Store
+from flows.videos import video_options
 from model_onnx.errors import InputError, OutputError, UsageError
 
 MOST_BODY = 2 << 20  # bytes of one request
@@ -53,7 +54,8 @@ class Review:
         self.corrections = Corrections.of_run(directory)
         self._store = Store.read(directory)
         self._inputs = input_folder(self._store, root)
-        self._media = Media(self._inputs, ahead=False)
+        videos = video_options(self._store.about().get("video", ""))
+        self._media = Media(self._inputs, videos=videos, ahead=False)
         self._sounds: OrderedDict[str, File] = OrderedDict()
         self._lock = threading.Lock()
 

@@ -35,6 +35,13 @@ Thinking = Annotated[int, typer.Option(min=0, help="Most tokens of a thought bef
 KeepThoughts = Annotated[
     bool, typer.Option("--keep-thoughts", help="Records have them, for the review.")
 ]
+Video = Annotated[
+    str,
+    typer.Option(
+        help="Of videos: rate=1 (frames looked at in a second), sound=yes, seconds=900, "
+        "frames=300, bytes=2147483648, pixels=2000000; what differs, with commas."
+    ),
+]
 Limit = Annotated[int | None, typer.Option(min=1, help="Documents to compute at most.")]
 Format = Annotated[
     list[str] | None,

@@ -48,7 +48,8 @@ AHEAD = 2  # documents that are parsed meanwhile, each by one parser process
 @dataclass(frozen=True)
 class Settings:
     """One run. output: None for a directory named after the input; model: None for the embedded
-    bundle; limit: documents to compute at most; thinking: tokens, see `pipelines.Options`."""
+    bundle; limit: documents to compute at most; thinking: tokens, see `pipelines.Options`;
+    video: see `flows/videos.py`."""
 
     subtask: str
     input: Path
@@ -64,6 +65,7 @@ class Settings:
     scale: Scale = field(default_factory=Scale)
     thinking: int = 0
     keep_thoughts: bool = False
+    video: str = ""
     tools: str | None = None
     allow: tuple[str, ...] = ()
 
@@ -137,7 +139,7 @@ def open_engine(bundle: Bundle) -> Engine | ModelClient:
     except RuntimeUnavailableError:  # no place for a server on this machine
         if mode == "always":
             raise
-    return Engine.open(bundle, slots=SLOTS, drafts=drafts(), **precisions())
+    return Engine.open(bundle, drafts=drafts(), **precisions())
 
 
 def _opening(engine: LazyEngine, procedure: Procedure) -> Procedure:
@@ -172,6 +174,7 @@ def bound(settings: Settings) -> tuple[Bundle, Procedure]:
         soft_tokens=settings.soft_tokens,
         thinking=settings.thinking,
         keep_thoughts=settings.keep_thoughts,
+        video=settings.video,
         tools=settings.tools,
         allow=settings.allow,
         parsers=AHEAD,
@@ -190,6 +193,7 @@ def noted(settings: Settings) -> dict[str, str]:
         allow=settings.allow,
     )
     about = {"input": show_name(os.fsencode(settings.input.resolve())), "output_schema": made}
+    about["video"] = settings.video
     return about | ({"asked_schema": settings.schema} if settings.schema else {})
 
 

@@ -13,7 +13,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ class Score:
 class Report:
     """metrics: `extract.f1.exact` ... -> Interval; reliability: subtask -> bins; items: file ->
     metric -> ratio; judged: subtask -> (confidence, right) of every value; causes: of wrong values
-    -> how many."""
+    -> how many; thinking: most tokens of a thought before each answer."""
 
     set: str
     bundle: str
@@ -67,6 +67,7 @@ class Report:
     reliability: dict[str, list[m.Bin]] = field(default_factory=dict)
     judged: dict[str, list[tuple[float, bool]]] = field(default_factory=dict)
     causes: dict[str, int] = field(default_factory=dict)
+    thinking: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -119,7 +120,8 @@ def evaluate(
     rows = read_set(directory)[:limit]
     make = subtask_of or subtask_for
     scores = score_rows(model, directory, rows, read, make, options, threads)
-    return report(scores, directory.name, model, seed=seed)
+    made = report(scores, directory.name, model, seed=seed)
+    return replace(made, thinking=options.thinking if options else 0)
 
 
 def score_rows(
@@ -204,12 +206,14 @@ def score(row: Row, record: Record, item: Item, seconds: float = 0.0) -> Score:
         case _:
             ratios, judged = dict(_score_text(row, record, item)), ()
     names = [check.name for check in record.checks if not check.passed]
+    timing = record.timing
+    tokens = timing.prompt_tokens + timing.thought_tokens + timing.new_tokens
     ratios |= {
         "failed": (float(record.status == "failed"), 1.0),
         "truncated": (float(record.status == "truncated"), 1.0),
         "looped": (float("loop" in names), 1.0),
         "seconds": (seconds, 1.0),
-        "tokens": (float(record.timing.prompt_tokens + record.timing.new_tokens), 1.0),
+        "tokens": (float(tokens), 1.0),
     }
     return Score(
         row.file, {f"{row.subtask}.{name}": r for name, r in ratios.items()}, judged, causes

@@ -21,6 +21,7 @@ from pipelines.orientation import turn_image
 from pipelines.pages import Page, PageOptions, options_from_plain
 from pipelines.records import Span
 from pipelines.sandbox import ParserPool
+from pipelines.video import VideoOptions
 
 LONG_SIDE = 1400  # pixels: small print of a letter can be read
 WORKERS = 2  # child processes
@@ -56,14 +57,22 @@ class Previews:
         self._pool = ParserPool(workers)
 
     def page(
-        self, path: str | os.PathLike[str], number: int, *, turn: int = 0, recognise: bool = False
+        self,
+        path: str | os.PathLike[str],
+        number: int,
+        *,
+        turn: int = 0,
+        recognise: bool = False,
+        videos: VideoOptions | None = None,
     ) -> PagePreview:
         """Page `number` (1-based). turn: clockwise degrees that the run turned a scan by;
-        recognise: also the words of a scan, with Tesseract."""
+        recognise: also the words of a scan, with Tesseract; videos: how the run read them, which
+        says what frame has this number."""
         options = PageOptions(dpi=120, pixels=LONG_SIDE * LONG_SIDE)
         if recognise:
             options = replace(PageOptions(), tesseract=find_tesseract())
-        plain = self._run("page_plain", path, number=number, turn=turn, options=asdict(options))
+        given = {"options": asdict(options), "videos": asdict(videos or VideoOptions())}
+        plain = self._run("page_plain", path, number=number, turn=turn, **given)
         image = plain["image"]
         size = plain["width"], plain["height"]
         return PagePreview(None if image is None else image.tobytes(), *size, plain["text"])
@@ -89,10 +98,15 @@ class Previews:
 
 
 def page_plain(
-    path: str, number: int, turn: int = 0, options: Mapping[str, Any] | None = None
+    path: str,
+    number: int,
+    turn: int = 0,
+    options: Mapping[str, Any] | None = None,
+    videos: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """In the child: one page as WebP and its words."""
-    page = _page(path, number, options_from_plain(dict(options or {})))
+    how = options_from_plain(dict(options or {}))
+    page = _page(path, number, how, VideoOptions(**videos or {}))
     plain: dict[str, Any] = {"image": None, "width": 0, "height": 0, "text": page.text}
     if page.image is None:
         return plain
@@ -101,23 +115,24 @@ def page_plain(
     return plain | _webp(pixels)
 
 
-def _page(path: str, number: int, options: PageOptions) -> Page:
+def _page(path: str, number: int, options: PageOptions, videos: VideoOptions) -> Page:
     """A page, or a frame of a video."""
     from pipelines.documents import read_page
     from pipelines.video import is_video, open_video, read_frame
 
     if not is_video(path):
         return read_page(path, number, options)
-    spans = _opened.get(path)
+    spans = _opened.get((path, videos))
     if spans is None:
         _opened.clear()
-        spans = _opened[path] = open_video(path).spans
+        spans = _opened[path, videos] = open_video(path, videos).spans
     if not 1 <= number <= len(spans):
         raise InputError("got a video without this frame; run again", reason="changed")
-    return read_frame(path, number, spans[number - 1], pages=options)
+    return read_frame(path, number, spans[number - 1], videos, options)
 
 
-_opened: dict[str, tuple[Span, ...]] = {}  # the last video: the next frame is likely of it
+# The last video: the next frame is likely of it.
+_opened: dict[tuple[str, VideoOptions], tuple[Span, ...]] = {}
 
 
 def _webp(pixels: NDArray[np.uint8]) -> dict[str, Any]:

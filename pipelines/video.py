@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model_onnx.errors import InputError
+from model_onnx.errors import ConfigError, InputError
 from pipelines.pages import Page, PageOptions, options_from_plain, page_to_plain
 from pipelines.pictures import grey_if_grey
 from pipelines.records import Span
@@ -44,6 +44,11 @@ class VideoOptions:
     bytes: int = 2 << 30
     pixels: int = 2_000_000
 
+    def __post_init__(self) -> None:
+        numbers = (self.rate, self.seconds, self.frames, self.bytes, self.pixels)
+        if not all(0 < number < math.inf for number in numbers):
+            raise ConfigError(f"got {self}, expected numbers above 0")
+
 
 @dataclass(frozen=True)
 class VideoInfo:
@@ -60,7 +65,7 @@ def open_video(path: str, options: VideoOptions | None = None) -> VideoInfo:
     if (size := os.stat(path).st_size) > options.bytes:
         raise InputError(
             f"got {size} bytes, expected at most {options.bytes}; split the video or raise "
-            "VideoOptions.bytes",
+            "VideoOptions.bytes (--video bytes=...)",
             reason="too_large",
         )
     starts: list[float] = []
@@ -78,7 +83,7 @@ def open_video(path: str, options: VideoOptions | None = None) -> VideoInfo:
             if len(starts) > options.frames:
                 raise InputError(
                     f"got more than {options.frames} different frames, expected at most that; "
-                    "lower VideoOptions.rate, or raise VideoOptions.frames",
+                    "lower VideoOptions.rate, or raise VideoOptions.frames (--video frames=...)",
                     reason="too_large",
                 )
     if not starts:
@@ -264,7 +269,7 @@ def _load_av() -> Any:
 def _too_long(options: VideoOptions) -> InputError:
     return InputError(
         f"got a video of more than {options.seconds:.0f} s, expected at most that; split it or "
-        "raise VideoOptions.seconds",
+        "raise VideoOptions.seconds (--video seconds=...)",
         reason="too_large",
     )
 

@@ -18,6 +18,7 @@ from flows.discover import walk
 from flows.start import Settings
 from model_onnx.errors import BundleError, CheckpointError, ConfigError, OutputError, UsageError
 from tests.fake_run import PageModel, procedure
+from tests.fakes import FakeEngine
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = ("run", "show", "doctor", "export", "eval")
@@ -87,7 +88,7 @@ def test_options_reach_the_run(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> 
     done = invoke(
         *("run", "tag", "--input", "in", "--labels", "letter, memo,", "--limit", "3"),
         *("--retry-failed", "--format", "parquet", "--format", "txt", "--soft-tokens", "280"),
-        *("--thinking", "300", "--keep-thoughts"),
+        *("--thinking", "300", "--keep-thoughts", "--video", "rate=2"),
     )
     assert isinstance(done.exception, ConfigError)
     assert seen == [
@@ -101,6 +102,7 @@ def test_options_reach_the_run(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> 
             formats=("parquet", "txt"),
             thinking=300,
             keep_thoughts=True,
+            video="rate=2",
         )
     ]
 
@@ -167,6 +169,19 @@ def test_export_and_eval_refuse_what_cannot_be(tmp_path: Path) -> None:
     report.write_text("[]")
     compared = invoke("eval", "--compare", str(report), str(report))
     assert isinstance(compared.exception, ConfigError)
+
+
+def test_thinking_reaches_what_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.txt").write_text("TOTAL 12.50")
+    row = {"file": "a.txt", "subtask": "tag", "labels": ["bill", "memo"], "label": "bill"}
+    (tmp_path / "expected.jsonl").write_text(json.dumps(row))
+    engine = FakeEngine(lambda asked: "bill")
+    monkeypatch.setattr("flows.eval_command.LazyEngine", lambda bundle: engine)
+    out = tmp_path / "report.json"
+    done = invoke("eval", "--set", str(tmp_path), "--out", str(out), "--thinking", "40")
+    assert done.exit_code == 0 and "tag.accuracy" in done.stdout
+    assert [asked.thinking for asked in engine.asked] == [True]
+    assert json.loads(out.read_text())["thinking"] == 40
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 
 from model_onnx.errors import InputError
+from pipelines.comparison import compare
 from pipelines.cues import read_cues
 from pipelines.evaluate import Report, evaluate, report, score
 from pipelines.extract import subtask as extract_subtask
 from pipelines.items import Item
 from pipelines.labelled import Row, write_set
+from pipelines.options import Options
 from pipelines.records import Source
 from pipelines.subtask import run
 from tests.fakes import Answered, Asked, FakeEngine, Respond
@@ -114,6 +116,20 @@ def test_a_set_becomes_a_report(tmp_path: Path) -> None:
     assert (
         evaluate(FakeEngine(fix), a_set(tmp_path), read=read, limit=2).metrics["clean.cer"].n == 2
     )
+
+
+def test_thinking_is_asked_for_and_its_tokens_are_counted(tmp_path: Path) -> None:
+    engine = FakeEngine(fix)
+    folder = a_set(tmp_path)
+    plain = evaluate(FakeEngine(fix), folder, read=read)
+    made = evaluate(engine, folder, read=read, options=Options(thinking=50))
+    assert {asked.request and asked.request.thinking for asked in engine.asked} == {50}
+    assert (plain.thinking, made.thinking) == (0, 50)
+    tokens = [r.metrics["clean.tokens"].value or 0.0 for r in (plain, made)]
+    assert tokens[1] == tokens[0] + len("hm") + 2
+    assert Report.from_json(json.loads(json.dumps(made.to_json()))) == made
+    changes = {change.metric: change.verdict for change in compare(plain, made).changes}
+    assert changes["clean.cer"] == "same" and changes["clean.tokens"] == "worse"
 
 
 def test_an_unreadable_file_is_a_failure_of_its_row(tmp_path: Path) -> None:

@@ -83,6 +83,8 @@ def test_every_choice_is_part_of_the_key(tmp_path: Path, monkeypatch: pytest.Mon
         bind("extract", BUNDLE, schema="invoice"),
         bind("extract", BUNDLE, schema=str(schema)),
         bind("extract", BUNDLE, soft_tokens=280),
+        bind("extract", BUNDLE, video="rate=2"),
+        bind("extract", BUNDLE, video="rate=2,sound=no"),
         bind("extract", BUNDLE, thinking=100),
         bind("extract", BUNDLE, thinking=200),
         bind("extract", BUNDLE, thinking=200, keep_thoughts=True),
@@ -92,6 +94,7 @@ def test_every_choice_is_part_of_the_key(tmp_path: Path, monkeypatch: pytest.Mon
         bind("tag", BUNDLE, labels=("a", "b"), several=True),
     ]
     assert procedures[0].key("5") == bind("extract", BUNDLE, schema="auto").key("5")
+    assert procedures[0].key("5") == bind("extract", BUNDLE, video="rate=1").key("5")
     schema.write_text('{"type": "object", "properties": {"a": {"type": "number"}}}')
     procedures.append(bind("extract", BUNDLE, schema=str(schema)))
     monkeypatch.setattr("flows.procedure.find_tesseract", lambda: "another answer")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 
+import numpy as np
+import PIL.Image
 import pytest
 
 pytest.importorskip("av", reason="needs the av extra")
@@ -118,3 +121,17 @@ def test_the_preview_of_a_frame_is_that_frame(film: Path) -> None:
     finally:
         previews.close()
     assert made.image is not None and (made.width, made.height) == SIZE
+
+
+def test_the_preview_counts_frames_as_the_run_did(tmp_path: Path) -> None:
+    path = video(tmp_path / "a.mp4", [("ONE", 0.4), ("TWO", 0.4), ("THREE", 0.4)])
+    often, seldom = VideoOptions(rate=5.0), VideoOptions()
+    previews = Previews(workers=1)
+    try:
+        second = {o.rate: previews.page(path, 2, videos=o).image for o in (often, seldom, often)}
+    finally:
+        previews.close()
+    for rate, text in ((often.rate, "TWO"), (seldom.rate, "THREE")):
+        pixels = np.asarray(PIL.Image.open(io.BytesIO(second[rate] or b"")).convert("RGB"), int)
+        far = {other: abs(pixels - slide(other)).mean() for other in ("ONE", "TWO", "THREE")}
+        assert min(far, key=lambda other: far[other]) == text
