@@ -138,7 +138,25 @@ def _output(record: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, A
         }
     if record["subtask"] == "tag":
         return {"edit": "label", "probabilities": output.get("probabilities") or {}}
-    return {"edit": "fields", "lists": lists_of(output, schema, record["schema_name"])}
+    called = _called(output) if record["subtask"] == "call" else {}
+    return {"edit": "fields", "lists": lists_of(output, schema, record["schema_name"]), **called}
+
+
+def _called(output: Mapping[str, Any]) -> dict[str, Any]:
+    """What was called and what came of it; the arguments are among the fields."""
+    calls = [
+        {
+            "tool": call["tool"],
+            "state": call["state"],
+            "outcome": call["error"] or _as_text(call["result"]),
+        }
+        for call in output["calls"]
+    ]
+    return {"calls": calls, "answer": output["answer"]}
+
+
+def _as_text(result: Any) -> str:
+    return "" if result is None else json.dumps(result, ensure_ascii=False)
 
 
 def _check(check: Mapping[str, Any]) -> dict[str, Any]:

@@ -120,6 +120,21 @@ def _print_values(console: Console, record: Mapping[str, Any]) -> None:
         )
         table.add_row(*(printable(cell).replace("[", "\\[") for cell in cells))
     console.print(table)
+    for line in _calls(record):
+        _say(console, line)
+
+
+def _calls(record: Mapping[str, Any]) -> Iterator[str]:
+    """`calls[1]  file_invoice  proposed`, with what came of it; then what the model said last."""
+    output = record["output"] if record["subtask"] == "call" else None
+    if not isinstance(output, Mapping):
+        return
+    for at, call in enumerate(output["calls"]):
+        came = "" if call["result"] is None else json.dumps(call["result"], ensure_ascii=False)
+        line = f"calls[{at}]  {call['tool']}  {call['state']}  {call['error'] or _short(came)}"
+        yield line.rstrip()
+    if output["answer"]:
+        yield f"answer: {output['answer']}"
 
 
 def _print_rest(console: Console, record: Mapping[str, Any], timing: Mapping[str, Any]) -> None:

@@ -146,6 +146,21 @@ def text_document(
     return Document(name, text.encode(), made)
 
 
+def calling(name: str) -> Document:
+    """A call that ran, one that waits and one that failed."""
+    plain = {"arguments": {}, "from_document": [], "from_results": [], "result": None, "error": ""}
+    calls = [
+        {**plain, "tool": "find_supplier", "state": "ran", "result": {"id": 17}},
+        {**plain, "tool": "file_invoice", "state": "proposed"},
+        {**plain, "tool": "notify", "state": "failed", "error": "no result within 30 s"},
+    ]
+    calls[0]["arguments"] = {"name": "ACME"}
+    values = {"calls[0].arguments.name": Value("ACME", 0.9, page=None)}
+    output = {"calls": calls, "answer": f"Filed. {HOSTILE}"}
+    made = record("call", output, values, kind="text")
+    return Document(name, b"ACME\nTOTAL 12.50", made, "review", "proposed")
+
+
 def cleaned(name: str) -> Document:
     edits = [
         {"line": 0, "before": "Tbe", "after": "The", "refused": ""},

@@ -12,6 +12,7 @@ from flows.review import ADVICE, CHECKS, entries
 from flows.store import Store
 from tests.review_run import (
     Value,
+    calling,
     cleaned,
     failed,
     make_run,
@@ -49,6 +50,18 @@ def test_thoughts_stand_beside_the_values_where_they_were_kept(tmp_path: Path) -
         thinking, plain = entries(store, {})
     assert thinking["thoughts"] == ["one", "two"] and plain["thoughts"] == []
     assert [field["value"] for field in thinking["fields"]] == ["12.50"]
+
+
+def test_calls_say_what_was_done_and_what_waits(tmp_path: Path) -> None:
+    with Store.read(make_run(tmp_path, [calling("a.txt")]).directory) as store:
+        (entry,) = entries(store, {})
+    assert entry["calls"] == [
+        {"tool": "find_supplier", "state": "ran", "outcome": '{"id": 17}'},
+        {"tool": "file_invoice", "state": "proposed", "outcome": ""},
+        {"tool": "notify", "state": "failed", "outcome": "no result within 30 s"},
+    ]
+    assert entry["answer"].startswith("Filed.") and entry["edit"] == "fields"
+    assert [field["path"] for field in entry["fields"]] == ["calls[0].arguments.name"]
 
 
 def test_an_input_without_a_key_has_an_entry_too(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from tests.review_run import (
     HOSTILE,
     Document,
     Run,
+    calling,
     cleaned,
     failed,
     invoice,
@@ -189,6 +190,19 @@ def test_thoughts_are_folded_marked_and_shown_as_text(browser: Any, run: Run, pa
     assert browser.execute_script(CONTRAST) == [] == browser.execute_script(UNNAMED)
     open_record(browser, page, run, "a.png")
     assert texts(browser, ".thoughts") == []
+
+
+def test_calls_stand_above_their_arguments(browser: Any, tmp_path: Path) -> None:
+    run = make_run(tmp_path, [calling("a.txt")])
+    open_record(browser, write_review(run.directory), run, "a.txt")
+    assert texts(browser, ".calls li") == [
+        'calls[0] find_supplier ran {"id": 17}',
+        "calls[1] file_invoice proposed: nothing was done",
+        "calls[2] notify failed no result within 30 s",
+    ]
+    assert texts(browser, ".calls .words")[0].startswith("Filed. </script><script>alert(1)")
+    assert texts(browser, '[data-path="calls[0].arguments.name"] .value') == ["ACME"]
+    assert browser.execute_script(CONTRAST) == [] == browser.execute_script(UNNAMED)
 
 
 def test_corrections_survive_a_reload_and_can_be_taken_back(

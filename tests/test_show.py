@@ -11,6 +11,7 @@ from flows.discover import Entry, Version
 from flows.show import find_run, place, print_record, print_records
 from flows.store import Store
 from model_onnx.errors import UsageError
+from tests.review_run import calling, make_run
 
 FIELD = {
     "value": "ACME [bold]\x1b[31m",
@@ -109,3 +110,15 @@ def test_places() -> None:
     assert place(nothing) == ""
     assert place({**nothing, "span": [1.25, 3]}) == "1.2 s to 3.0 s"
     assert place({**nothing, "page": 3}) == "page 3"
+
+
+def test_calls_are_printed_with_what_came_of_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run(tmp_path, [calling("a.txt")])
+    print_record("a.txt", run.directory)
+    said = capsys.readouterr().out
+    assert 'calls[0]  find_supplier  ran  {"id": 17}\n' in said
+    assert "calls[1]  file_invoice  proposed\n" in said
+    assert "calls[2]  notify  failed  no result within 30 s\n" in said
+    assert "answer: Filed." in said and "calls[0].arguments.name" in said

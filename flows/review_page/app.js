@@ -51,6 +51,7 @@ function sideParts(entry, links, refresh) {
     entry.status === "failed" ? failure(entry) : null,
     lines ? textView(entry, refresh) : null,
     entry.edit === "label" ? labelList(entry) : null,
+    entry.calls ? callList(entry) : null,
     lines ? partsView(entry, links) : fieldList(entry, links, refresh),
     entry.edits ? editList(entry.edits) : null,
     checkList(entry),

@@ -128,6 +128,24 @@ function editor(parts, save, leave, more = []) {
   );
 }
 
+const CALL_STATES = { ran: "ran", proposed: "proposed: nothing was done", failed: "failed" };
+
+/** Which tools the model called and what came of it; the arguments are fields. */
+function callList({ calls, answer }) {
+  return h(
+    "section",
+    { class: "calls", "aria-label": "Calls" },
+    h("h3", {}, calls.length ? "Calls" : "No calls"),
+    h("ul", {}, calls.map((call, at) => h(
+      "li",
+      { class: call.state },
+      h("span", { class: "name" }, `calls[${at}] `), h("strong", {}, call.tool), ` ${CALL_STATES[call.state]}`,
+      call.outcome ? h("span", { class: "why", dir: "auto" }, call.outcome) : null,
+    ))),
+    answer ? h("p", { class: "words", dir: "auto", lang: "" }, answer) : null,
+  );
+}
+
 /** The probabilities of a tag's labels. */
 function labelList(entry) {
   const ranked = Object.entries(entry.probabilities).sort((one, two) => two[1] - one[1]);
