@@ -5,6 +5,10 @@
 The embedded checkpoint learns from 100 delivery notes (`notes.py`), beside some generated samples
 of its old skills, and is measured before and after on notes that it has not seen and on its
 old tests. Writes benchmarks/results/finetune.json and the table of README.md.
+
+A note is about 540 tokens with its answer. Batches hold two of them: a step costs what its tokens
+cost, so small ones bring more updates for the same time. Old samples longer than any note are left
+out of the lessons (never of the tests).
 """
 
 from __future__ import annotations
@@ -51,7 +55,10 @@ def measure(options: argparse.Namespace, scratch: Path) -> dict[str, Value]:
             out=scratch / "out",
             tests=tuple(tests.values()),
             method=Method(options.lora, False),
-            schedule=Schedule(epochs=options.epochs, rate=options.rate, save_minutes=60),
+            schedule=Schedule(
+                epochs=options.epochs, rate=options.rate, tokens=options.tokens, save_minutes=60
+            ),
+            longest=options.longest,
             recipe="int8",
         )
     )
@@ -79,7 +86,9 @@ def result(
         "n_old": options.old,
         "records": options.records,
         "kept_samples": options.kept // len(OLD) * len(OLD),
-        "method": f"{method}, {options.epochs} epochs, rate {options.rate:g}",
+        "longest_lesson_tokens": options.longest,
+        "method": f"{method}, {options.epochs} epochs, rate {options.rate:g}, batches of "
+        f"{options.tokens} tokens",
     }
 
 
@@ -112,8 +121,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--tests", type=int, default=100, help="new documents to measure on")
     parser.add_argument("--old", type=int, default=30, help="documents of each old test")
     parser.add_argument("--lora", type=int, default=16, help="rank; 0: all weights")
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--tokens", type=int, default=1280, help="of a batch")
+    parser.add_argument("--longest", type=int, default=704, help="tokens of a lesson")
     return parser.parse_args()
 
 

@@ -43,12 +43,14 @@ def test_the_result_has_every_test_with_its_intervals() -> None:
     change = {"before": 0.5, "after": 0.75, "low": 0.2, "high": 0.3, "before_low": 0.45}
     tests = ["notes", *OLD, "receipts"]
     changes = {f"{at}-{name} {OLD.get(name, METRIC)}": change for at, name in enumerate(tests)}
-    options = argparse.Namespace(records=100, kept=60, tests=9, old=8, lora=16, epochs=3, rate=1e-3)
+    options = argparse.Namespace(records=100, kept=60, tests=9, old=8, lora=16, epochs=2, rate=1e-3)
+    options.tokens, options.longest = 1280, 704
     measures = result(tests, changes, options)
     assert (measures["f1_before"], measures["f1_after"]) == (0.5, 0.75)
     assert measures["f1_before_low"] == 0.45 and measures["f1_difference_low"] == 0.2
     assert measures["old_receipts_f1_normalised_after"] == 0.75
     assert measures["n"] == 9 and measures["kept_samples"] == 60
+    assert measures["method"] == "LoRA r=16, 2 epochs, rate 0.001, batches of 1280 tokens"
     lines = table(measures).split("\n")
     assert len(lines) == 2 + len(tests)
     assert lines[2] == "| delivery notes, new | field F1 | 0.500 | 0.750 | +0.200 .. +0.300 | 9 |"
