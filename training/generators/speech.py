@@ -26,9 +26,13 @@ from training.generators.words import Source, Split
 FOLDER = Path.home() / ".cache" / "scanscribe" / "speech"
 CLIPS: dict[Split, int] = {"train": 20_000, "heldout": 400}
 DIGIT_CLIPS: dict[Split, int] = {"train": 1000, "heldout": 60}
-# Few voices: with 112 of them, echoes and loud noise nothing was heard after 90 minutes.
-ACCENTS = ("en-us", "en")
-VARIANTS = ("", "", "+m3", "+f2")
+# The plain voices most often: with many voices, echoes and loud noise from the start, hearing took
+# far longer to begin.
+ACCENTS = ("en-us", "en-us", "en", "en", "en-gb-scotland", "en-gb-x-rp")
+VARIANTS = (
+    *("", "", "", "+m1", "+m2", "+m3", "+m4", "+m6", "+m7"),
+    *("+f1", "+f2", "+f3", "+f5", "+klatt", "+klatt2"),
+)
 HELD_OUT_VOICES = ("en-us+m5", "en+f4", "en-gb-x-gbcwmd", "en+klatt3", "en-us+f4")
 SAYABLE_TEMPLATES = tuple(
     line for line in prose.PLAIN_TEMPLATES if "{amount}" not in line and "{clock}" not in line
