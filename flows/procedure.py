@@ -133,7 +133,11 @@ def bind(
     )
     # No time limit: it would count the wait for the other documents of a batch.
     options = Options(
-        soft_tokens=soft_tokens, time_limit=None, thinking=thinking, keep_thoughts=keep_thoughts
+        soft_tokens=soft_tokens,
+        least_soft_tokens=least_soft_tokens(soft_tokens),
+        time_limit=None,
+        thinking=thinking,
+        keep_thoughts=keep_thoughts,
     )
     videos = video_options(video)
     parser = Parser(workers=parsers, videos=videos, seconds=_patience(videos))
@@ -164,6 +168,8 @@ def _stated(options: Options) -> dict[str, Any]:
     stated = asdict(options)
     if not options.thinking:
         del stated["thinking"], stated["keep_thoughts"]
+    if not options.least_soft_tokens:
+        del stated["least_soft_tokens"]
     return stated
 
 
@@ -171,6 +177,20 @@ def _patience(videos: VideoOptions) -> Seconds:
     """A longer video takes longer to open."""
     usual = Seconds()
     return replace(usual, film=usual.film * max(1.0, videos.seconds / VideoOptions().seconds))
+
+
+def least_soft_tokens(most: int) -> int | None:
+    """What page images are tried with first (SCANSCRIBE_LEAST_SOFT_TOKENS). Raises ConfigError."""
+    value = os.environ.get("SCANSCRIBE_LEAST_SOFT_TOKENS")
+    if not value:
+        return None
+    smaller = [str(budget) for budget in SOFT_TOKENS if budget < most]
+    if value not in smaller:
+        raise ConfigError(
+            f"got SCANSCRIBE_LEAST_SOFT_TOKENS={value}, expected one of {', '.join(smaller)}: less "
+            f"than --soft-tokens {most}"
+        )
+    return int(value)
 
 
 def read_item(parser: Parser, entry: Entry, version: Version) -> Item:

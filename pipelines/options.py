@@ -16,6 +16,8 @@ class Options:
 
     minimum_confidence: a value below it makes the record `review`, 0..1;
     soft_tokens: budget of one image in the 12B's sizes (70, 140, 280, 560, 1120);
+    least_soft_tokens: what a page's image is tried with first; while the record is not ok, twice as
+    many, up to soft_tokens (None: soft_tokens at once);
     frame_tokens: the same budget of one frame of a video that is shown as a video;
     context_tokens: prompt and answer of one request together (None: what the bundle was made for);
     new_tokens: the answer's budget; time_limit: seconds a request may take;
@@ -30,6 +32,7 @@ class Options:
 
     minimum_confidence: float = 0.5
     soft_tokens: int = 560
+    least_soft_tokens: int | None = None
     frame_tokens: int = 70
     context_tokens: int | None = None
     new_tokens: int = 1024
@@ -39,6 +42,15 @@ class Options:
     locale: Locale = field(default_factory=Locale)
     thinking: int = 0
     keep_thoughts: bool = False
+
+    @property
+    def budgets(self) -> tuple[int, ...]:
+        """What page images are tried with, one after another."""
+        tried, budget = [], self.least_soft_tokens or self.soft_tokens
+        while budget < self.soft_tokens:
+            tried.append(budget)
+            budget *= 2
+        return (*tried, self.soft_tokens)
 
 
 @dataclass(frozen=True)

@@ -109,10 +109,13 @@ def loops(text: str) -> bool:
 class Work:
     """One item's dealings with the engine. Used by one thread; the engine is shared."""
 
-    def __init__(self, model: Model, options: Options) -> None:
+    def __init__(self, model: Model, options: Options, spent: Iterable[Result] = ()) -> None:
+        """spent: what was asked before, for the sums."""
         self.model, self.options = model, options
         self.habits = Habits.of(model.bundle)
+        self.spent: list[Result] = list(spent)
         self.results: list[Result] = []
+        self.showed_pages = False  # as images, whose budget may have been too small
 
     @property
     def context_tokens(self) -> int:
@@ -192,14 +195,15 @@ class Work:
 
     def timing(self, parse_seconds: float) -> Timing:
         """Sums over the requests; seconds of a batch are counted for each of its requests."""
+        results = self.spent + self.results
         return Timing(
             parse_seconds=parse_seconds,
-            prefill_seconds=sum(result.prefill_seconds for result in self.results),
-            decode_seconds=sum(result.decode_seconds for result in self.results),
-            prompt_tokens=sum(result.prompt_tokens for result in self.results),
-            new_tokens=sum(len(result.ids) for result in self.results),
-            forced_tokens=sum(result.forced_tokens for result in self.results),
-            thought_tokens=sum(result.thought_tokens for result in self.results),
+            prefill_seconds=sum(result.prefill_seconds for result in results),
+            decode_seconds=sum(result.decode_seconds for result in results),
+            prompt_tokens=sum(result.prompt_tokens for result in results),
+            new_tokens=sum(len(result.ids) for result in results),
+            forced_tokens=sum(result.forced_tokens for result in results),
+            thought_tokens=sum(result.thought_tokens for result in results),
         )
 
 
@@ -239,7 +243,20 @@ def run(model: Model, subtask: Subtask, item: Item, *, options: Options | None =
     An item that cannot be answered gives a `failed` record. Raises only what is not the item's
     fault: ConstraintError, ConfigError, EngineClosedError.
     """
-    work = Work(model, options or Options())
+    options = options or Options()
+    first, *others = options.budgets
+    work = Work(model, replace(options, soft_tokens=first))
+    record = _run(work, subtask, item)
+    for soft_tokens in others:
+        if record.status == "ok" or not work.showed_pages:
+            break
+        spent = work.spent + work.results
+        work = Work(model, replace(options, soft_tokens=soft_tokens), spent)
+        record = _run(work, subtask, item)
+    return record
+
+
+def _run(work: Work, subtask: Subtask, item: Item) -> Record:
     try:
         answer = subtask.answer(work, item)
         made = subtask.output.model_validate(answer.output)

@@ -219,6 +219,7 @@ def _join(parts: Iterable[tuple[bool, Line]]) -> Iterator[Line]:
 def page_image(work: Work, page: Page) -> Image:
     """A page as one image: its lines one patch row apart where the budget allows."""
     assert page.image is not None
+    work.showed_pages = True
     patch = work.model.bundle.config.patch_size
     pixels = _rgb(page_for_model(page.image, patch, work.options.soft_tokens))
     height, width = (-pixels.shape[0] % patch, -pixels.shape[1] % patch)

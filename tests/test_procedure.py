@@ -111,6 +111,18 @@ def test_the_budget_of_an_image_is_one_of_a_few() -> None:
         bind("clean", BUNDLE, soft_tokens=100)
 
 
+def test_the_least_budget_of_an_image_comes_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain = bind("clean", BUNDLE).key("5")
+    monkeypatch.setenv("SCANSCRIBE_LEAST_SOFT_TOKENS", "140")
+    assert bind("clean", BUNDLE).key("5") != plain
+    with pytest.raises(ConfigError, match="got SCANSCRIBE_LEAST_SOFT_TOKENS=140, expected"):
+        bind("clean", BUNDLE, soft_tokens=140)
+    monkeypatch.setenv("SCANSCRIBE_LEAST_SOFT_TOKENS", "")
+    assert bind("clean", BUNDLE).key("5") == plain
+
+
 def test_documents_are_read_under_their_shown_names(tmp_path: Path) -> None:
     (tmp_path / "a\nb.txt").write_text("some words")
     (entry,) = walk(tmp_path)

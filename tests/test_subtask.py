@@ -19,7 +19,8 @@ from pipelines.records import Check, FieldValue, Grounding, Source
 from pipelines.subtask import Answer, Ask, Subtask, Work, loops, run
 from pipelines.tag import subtask as tag
 from pipelines.transcribe import SUBTASK as TRANSCRIBE
-from tests.fakes import Answered, FakeEngine
+from pipelines.transcribe import page_image
+from tests.fakes import Answered, Asked, FakeEngine
 
 
 class Note(BaseModel):
@@ -96,6 +97,56 @@ def test_words_read_for_another_subtask_are_not_thought_about() -> None:
     engine.asked.clear()
     run(engine, TRANSCRIBE, item, options=Options(thinking=64))
     assert [asked.thinking for asked in engine.asked] == [True]
+
+
+def look(work: Work, item: Item) -> Answer:
+    [reply] = work.ask([Ask("Look.", (page_image(work, item.pages[0]),))])
+    field = FieldValue(
+        value=reply.text, confidence=reply.confidence, grounding=Grounding(status="none")
+    )
+    return Answer({"text": reply.text}, {"text": field})
+
+
+def patches(asked: Asked) -> int:
+    height, width = asked.media[0].pixels.shape[:2]
+    return int(height // 48 * (width // 48))
+
+
+@pytest.mark.parametrize(
+    ("least", "legible", "shown", "status"),
+    [
+        (None, 0, [560], "ok"),
+        (70, 0, [70], "ok"),
+        (70, 200, [70, 140, 280], "ok"),
+        (140, 10**6, [140, 280, 560], "review"),
+    ],
+)
+def test_a_page_is_shown_larger_until_the_record_is_ok(
+    least: int | None, legible: int, shown: list[int], status: str
+) -> None:
+    """The last attempt is that of an item without the option, and all attempts are paid for."""
+
+    def respond(asked: Asked) -> Answered:
+        return Answered("fine", logprob=-0.01 if patches(asked) >= legible else -2.0)
+
+    engine = FakeEngine(respond)
+    item = Item(SOURCE, pages=(Page(1, np.full((2400, 2400), 255, np.uint8), (), "", "none"),))
+    subtask = Subtask("look", "look-1", Note, look)
+    record = run(engine, subtask, item, options=Options(least_soft_tokens=least))
+    assert record.status == status
+    sizes = [patches(asked) for asked in engine.asked]
+    assert all(0.8 * most < size <= most for most, size in zip(shown, sizes, strict=True))
+    assert record.timing.prefill_seconds == pytest.approx(0.01 * len(shown))
+    assert record.timing.new_tokens == 4 * len(shown)
+    if status == "review":
+        plain = run(engine, subtask, item)
+        assert plain.model_copy(update={"timing": record.timing}) == record
+
+
+def test_what_no_page_was_shown_for_is_not_tried_again() -> None:
+    engine = FakeEngine(lambda asked: Answered("fine", logprob=-2.0))
+    record = run(engine, NOTE, text_item("x"), options=Options(least_soft_tokens=70))
+    assert (record.status, len(engine.asked)) == ("review", 1)
 
 
 def test_the_minimum_confidence_is_an_option() -> None:
