@@ -59,6 +59,11 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=6, help="a multiple of 6 (5 local, 1 global)")
     parser.add_argument("--recipe", default="int4")
     given = parser.parse_args()
+    if given.shape is None and Bundle.open(given.model).drafter is None:
+        parser.error(
+            f"got {given.model}, a bundle without a drafter, expected one with it; train one with "
+            "`python -m training.drafter`, then `flows export DIR/model BUNDLE`"
+        )
     if given.shape is None:
         figures, name = on_real_work(given.model, given.n, given.rounds, given.threads), "drafter"
     else:
@@ -209,21 +214,30 @@ def at_full_shape(layers: int, recipe: str, rounds: int, threads: int) -> dict[s
         drafter = Drafter(bundle, decoder, "cpu", threads=threads)
         times = _alternate(_cases(decoder, drafter), rounds)
         size = _drafter_bytes(bundle)
-    full = FULL_LAYERS / layers
-    plain = times["decoder_1_ms"] * full + times["head_1_ms"]
-    verify = times[f"decoder_{VERIFIED}_ms"] * full + times[f"head_{VERIFIED}_ms"]
-    row, draft = (verify - plain) / (VERIFIED - 1) / plain, times["draft_ms"] / plain
-    costs = Costs(row=row, draft=draft)
+    whole = _break_even(times, FULL_LAYERS / layers)
     return {
         "layers": layers,
         "recipe": recipe,
         "threads": threads,
         **times,
         "drafter_bytes": size,
-        "extrapolated_48_layers_plain_ms": plain,
-        f"extrapolated_48_layers_verify_{VERIFIED}_ms": verify,
-        "verified_row_in_plain_steps": row,
-        "guess_in_plain_steps": draft,
+        **_break_even(times, 1.0),
+        **{f"extrapolated_{FULL_LAYERS}_layers_{name}": value for name, value in whole.items()},
+    }
+
+
+def _break_even(times: Mapping[str, float], scale: float) -> dict[str, float]:
+    """scale: from the layers that were timed to those that are meant; the head and a guess stay."""
+    plain, verify = (
+        times[f"decoder_{rows}_ms"] * scale + times[f"head_{rows}_ms"] for rows in (1, VERIFIED)
+    )
+    row = (verify - plain) / (VERIFIED - 1) / plain
+    costs = Costs(row=row, draft=times["draft_ms"] / plain)
+    return {
+        "plain_ms": plain,
+        f"verify_{VERIFIED}_ms": verify,
+        "verified_row_in_plain_steps": costs.row,
+        "guess_in_plain_steps": costs.draft,
         "break_even_acceptance": costs.break_even(),
         **{f"speedup_at_{rate}": speedup(costs, rate) for rate in THIRD_PARTY},
     }

@@ -93,8 +93,8 @@ GROUPS = (
         "A drafter at the 12B's shapes",
         "drafter-12b",
         (
-            Line("one token", "extrapolated_48_layers_plain_ms", "ms"),
-            Line("five tokens checked", "extrapolated_48_layers_verify_5_ms", "ms"),
+            Line("one token", "plain_ms", "ms"),
+            Line("five tokens checked", "verify_5_ms", "ms"),
             Line("one guess", "draft_ms", "ms"),
             Line("least acceptance that pays here", "break_even_acceptance", "%"),
             Line("times as fast at an acceptance of 0.66", "speedup_at_0.66", "ratio"),

@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import pytest
+
+from benchmarks import finetune as benchmark
 from benchmarks import notes
 from benchmarks.finetune import METRIC, OLD, result, table
 from pipelines.labelled import read_set
+from training.finetune import Options
 from training.generators.prompts import extract
 
 
@@ -37,6 +41,32 @@ def test_the_instruction_has_fields_that_no_generator_asks_for() -> None:
     listed = (Path(__file__).parents[1] / "training" / "generators" / "lists.txt").read_text()
     assert not [name for name in ("consignor", "consignee") if name in listed.lower()]
     assert "consignor: who sends" in extract(list(notes.FIELDS), dict(notes.FIELDS))
+
+
+def test_what_is_asked_is_what_is_trained_and_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a training that does nothing."""
+    seen: list[Options] = []
+
+    def finetune(options: Options) -> dict[str, dict[str, float]]:
+        seen.append(options)
+        change = {"before": 0.5, "after": 0.75, "low": 0.2, "high": 0.3}
+        tests = [(f"{at}-{path.name}", path) for at, path in enumerate(options.tests)]
+        return {f"{name} {OLD.get(path.name, METRIC)}": change for name, path in tests}
+
+    monkeypatch.setattr(benchmark, "finetune", finetune)
+    words = ["--records", "3", "--kept", "4", "--tests", "2", "--old", "1"]
+    monkeypatch.setattr("sys.argv", ["finetune", *words])
+    measures = benchmark.measure(benchmark.parse(), tmp_path)
+    [options] = seen
+    assert [len(read_set(path)) for path in options.sets] == [3, *[1] * len(OLD)]
+    assert [len(read_set(path)) for path in options.tests][:2] == [2, 1]
+    assert [path.name for path in options.tests][: 1 + len(OLD)] == ["notes", *OLD]
+    assert not {path.resolve() for path in options.sets} & {p.resolve() for p in options.tests}
+    assert (options.schedule.epochs, options.schedule.tokens, options.longest) == (2, 1280, 704)
+    assert options.method.lora == 16 and options.recipe == "int8"
+    assert measures["f1_after"] == 0.75 and measures["n"] == 2
 
 
 def test_the_result_has_every_test_with_its_intervals() -> None:
