@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto
 
+from export.attention import AttentionInputs
 from export.checkpoint import Checkpoint
 from export.layers import (
     MICROSOFT,
-    AttentionInputs,
     Graph,
     Location,
     block_linear,

@@ -6,7 +6,8 @@ for attention over a preallocated cache and for packed matrices.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from onnx import TensorProto, helper
 
 from export.quantize import Blocks, Float, Part, Rows, Target, parts
 from export.weights import Weight
-from model_onnx.config import LayerSpec, ModelConfig
+from model_onnx.config import LayerSpec
 
 OPSET, IR_VERSION = 23, 11
 MICROSOFT = "com.microsoft"
@@ -43,6 +44,7 @@ class Graph:
         self._constants: dict[str, onnx.TensorProto] = {}
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
+        self._prefix = ""
 
     @property
     def float_type(self) -> int:
@@ -66,12 +68,23 @@ class Graph:
         **attributes: Any,
     ) -> str:
         """Adds a node and returns the name of its first output. `outputs`: their names."""
-        name = f"{kind}.{len(self._nodes)}"
+        name = f"{self._prefix}{kind}.{len(self._nodes)}"
         outputs = outputs or [name]
         self._nodes.append(
             helper.make_node(kind, inputs, outputs, name=name, domain=domain, **attributes)
         )
         return outputs[0]
+
+    @contextmanager
+    def branch(self, name: str, outputs: Mapping[str, int]) -> Iterator[onnx.GraphProto]:
+        """What is added inside becomes a subgraph, filled when the block ends, that sees all names
+        outside. outputs: its results and their types. Not to be nested."""
+        subgraph, outside = onnx.GraphProto(), self._nodes
+        self._nodes, self._prefix = [], f"{name}."
+        yield subgraph
+        results = [helper.make_tensor_value_info(n, kind, None) for n, kind in outputs.items()]
+        subgraph.CopyFrom(helper.make_graph(self._nodes, name, [], results))
+        self._nodes, self._prefix = outside, ""
 
     def constant(self, values: npt.ArrayLike, dtype: npt.DTypeLike) -> str:
         """A small constant inside the graph file; equal ones are one."""
@@ -211,75 +224,8 @@ def rope_tables(graph: Graph, position_ids: str, spec: LayerSpec) -> tuple[str, 
     return cos, sin
 
 
-@dataclass(frozen=True)
-class AttentionInputs:
-    """What the layers of one kind share."""
-
-    rope: tuple[str, str]
-    seqlens: str
-    total: str
-    bias: str = ""  # additive; "" = causal
-
-
-def attention(
-    graph: Graph,
-    x: str,
-    weights: Mapping[str, Weight],
-    spec: LayerSpec,
-    config: ModelConfig,
-    shared: AttentionInputs,
-    past: tuple[str, str],
-    present: tuple[str, str],
-) -> str:
-    """x [B, S, H] -> [B, S, H]. The cache keeps keys after norm and rope, values after their norm.
-
-    weights: by the names inside `self_attn`. The scale is 1: the query and key norms carry it.
-    """
-    epsilon = config.rms_norm_eps
-    queries = linear(graph, x, weights["q_proj.weight"])
-    keys = linear(graph, x, weights["k_proj.weight"])
-    values = keys if spec.key_equals_value else linear(graph, x, weights["v_proj.weight"])
-    normed = []
-    for raw, heads, weight in (
-        (queries, config.heads, weights["q_norm.weight"]),
-        (keys, spec.kv_heads, weights["k_norm.weight"]),
-    ):
-        split = _split_heads(graph, raw, heads, spec.head_dim)
-        flat = _join_heads(graph, norm(graph, split, weight, epsilon), heads, spec.head_dim)
-        normed.append(graph.op("RotaryEmbedding", flat, *shared.rope, num_heads=heads))
-    split = _split_heads(graph, values, spec.kv_heads, spec.head_dim)
-    plain = plain_norm(graph, split, spec.head_dim, epsilon, graph.target.dtype)
-    mixed = f"{present[0]}.attention"
-    graph.op(
-        "GroupQueryAttention",
-        *normed,
-        _join_heads(graph, plain, spec.kv_heads, spec.head_dim),
-        *past,
-        shared.seqlens,
-        shared.total,
-        *(("", "", "", shared.bias) if shared.bias else ()),
-        domain=MICROSOFT,
-        outputs=(mixed, *present),
-        num_heads=config.heads,
-        kv_num_heads=spec.kv_heads,
-        scale=1.0,
-        do_rotary=0,
-        causal=0 if shared.bias else 1,
-    )
-    return linear(graph, mixed, weights["o_proj.weight"])
-
-
 def gated_mlp(graph: Graph, x: str, weights: Mapping[str, Weight]) -> str:
     """down(gelu(gate(x)) * up(x)); weights by the names inside `mlp`."""
     gate = graph.op("Gelu", linear(graph, x, weights["gate_proj.weight"]), approximate="tanh")
     product = graph.op("Mul", gate, linear(graph, x, weights["up_proj.weight"]))
     return linear(graph, product, weights["down_proj.weight"])
-
-
-def _split_heads(graph: Graph, x: str, heads: int, size: int) -> str:
-    """[B, S, heads * size] -> [B, S, heads, size]"""
-    return graph.op("Reshape", x, graph.constant([0, 0, heads, size], np.int64))
-
-
-def _join_heads(graph: Graph, x: str, heads: int, size: int) -> str:
-    return graph.op("Reshape", x, graph.constant([0, 0, heads * size], np.int64))

@@ -152,6 +152,7 @@ class GraphRunner:
         }
         target = _target(bundle)
         self._dtype = target.dtype
+        self._unused_codes = self._one_row_of_codes()
 
     def embed(self, prompt: Prompt) -> npt.NDArray[Any]:
         """Embeddings [S, H] with the soft tokens in place."""
@@ -220,6 +221,7 @@ class GraphRunner:
             names.POSITION_IDS: np.arange(start, end, dtype=np.int64)[None],
             names.LOCAL_ATTENTION_BIAS: bias[None, None],
             **caches,
+            **self._unused_codes,
         }
         for seqlens, total in (
             (names.LOCAL_SEQLENS, names.LOCAL_TOTAL),
@@ -232,6 +234,17 @@ class GraphRunner:
     def head(self, hidden: npt.NDArray[Any]) -> FloatArray:
         """[M, H] -> [M, V]"""
         return np.asarray(self.run(names.HEAD, {names.HIDDEN_STATES: hidden})[0])
+
+    def _one_row_of_codes(self) -> dict[str, npt.NDArray[Any]]:
+        """For the second cache of a decoder for long contexts, which is not used here."""
+        rows: dict[str, npt.NDArray[Any]] = {names.INT8_CACHE: np.array(False)}
+        for index, spec in enumerate(self.config.layers):
+            shape = (1, spec.kv_heads, 1, spec.head_dim)
+            rows |= {name: np.zeros(shape, np.int8) for name in names.past_code_names(index)}
+            scales = np.ones((1, 1, spec.kv_heads * spec.head_dim), self._dtype)
+            rows |= dict.fromkeys(names.code_scale_names(index), scales)
+        inputs = {value.name for value in self._sessions[names.DECODER].get_inputs()}
+        return {name: row for name, row in rows.items() if name in inputs}
 
     def _decoder_outputs(self) -> list[str]:
         layers = range(len(self.config.layers))

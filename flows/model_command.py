@@ -81,7 +81,7 @@ def _serve_here(
     from flows.metrics import metrics_port
     from flows.model_place import Place
     from flows.model_server import Limits, ModelServer
-    from flows.precisions import drafts, precisions
+    from flows.precisions import cache, drafts, precisions
     from model_onnx.bundle import Bundle
     from model_onnx.engine import POCKET, Engine
 
@@ -93,7 +93,7 @@ def _serve_here(
             f"a model server with this bundle runs already at {place.address}; use it, or end it "
             "with `flows model stop`"
         )
-    with Engine.open(bundle, slots=slots, drafts=drafts(), **precisions()) as engine:
+    with Engine.open(bundle, slots=slots, drafts=drafts(), cache=cache(), **precisions()) as engine:
         server = ModelServer(engine, Limits(engine.slots, queue, idle_minutes))
         with metrics_port(port, server):
             print(f"{place.address}: ready; Ctrl-C ends it", file=sys.stderr, flush=True)

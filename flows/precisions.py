@@ -1,11 +1,12 @@
-"""What the environment says about a bundle's decoders and its drafter, for every engine that flows
-opens."""
+"""What the environment says about a bundle's decoders, drafter and caches, for every engine that
+flows opens."""
 
 from __future__ import annotations
 
 import os
 from typing import TypedDict, get_args
 
+from model_onnx.codes import CacheKind
 from model_onnx.drafting import Drafts
 from model_onnx.errors import UsageError
 from model_onnx.precision import GRAPH_OF, Precision
@@ -32,6 +33,16 @@ def drafts() -> Drafts:
         if value == known:
             return known  # type: ignore[no-any-return]
     raise UsageError(f"got SCANSCRIBE_DRAFTS={value}, expected auto, on or off")
+
+
+def cache() -> CacheKind:
+    """Whether answers are written with 8-bit rows of global layers (SCANSCRIBE_CACHE): `auto`,
+    `float` or `int8`. Raises UsageError."""
+    value = os.environ.get("SCANSCRIBE_CACHE") or "auto"
+    for known in get_args(CacheKind):
+        if value == known:
+            return known  # type: ignore[no-any-return]
+    raise UsageError(f"got SCANSCRIBE_CACHE={value}, expected auto, float or int8")
 
 
 def _wanted(name: str) -> Precision | None:

@@ -26,7 +26,7 @@ from flows.drive import Submit, run_folder
 from flows.formats import check_format, write_formats
 from flows.metrics import RunMetrics, metrics_port
 from flows.model_place import Place
-from flows.precisions import drafts, precisions
+from flows.precisions import cache, drafts, precisions
 from flows.procedure import bind, output_schema
 from flows.run import Procedure, Run
 from flows.scale import Scale, check_scale
@@ -139,7 +139,7 @@ def open_engine(bundle: Bundle) -> Engine | ModelClient:
     except RuntimeUnavailableError:  # no place for a server on this machine
         if mode == "always":
             raise
-    return Engine.open(bundle, drafts=drafts(), **precisions())
+    return Engine.open(bundle, drafts=drafts(), cache=cache(), **precisions())
 
 
 def _opening(engine: LazyEngine, procedure: Procedure) -> Procedure:

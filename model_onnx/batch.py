@@ -32,14 +32,24 @@ class Batch:
     """active: the sequences, at the index of their slot. steps: so far; fed: their sequences."""
 
     def __init__(
-        self, bundle: Bundle, decoder: Decoder, slots: int, drafting: Drafting | None = None
+        self,
+        bundle: Bundle,
+        decoder: Decoder,
+        slots: int,
+        drafting: Drafting | None = None,
+        *,
+        int8: bool = False,
     ) -> None:
+        """int8: the rows of global layers are kept as codes, see `codes.py`."""
         self.active: list[Sequence] = []
         self.steps = self.fed = 0
         self._bundle, self._decoder, self._drafting = bundle, decoder, drafting
         self._window = bundle.config.sliding_window
         self._cache = decoder.cache(
-            slots=slots, local_capacity=self._window - 1 + _SLACK, global_capacity=GLOBAL_STEP
+            slots=slots,
+            local_capacity=self._window - 1 + _SLACK,
+            global_capacity=GLOBAL_STEP,
+            int8=int8,
         )
 
     @property

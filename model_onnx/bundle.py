@@ -54,6 +54,8 @@ LOCAL_ATTENTION_BIAS = "local_attention_bias"
 LOCAL_SEQLENS, LOCAL_TOTAL = "local_seqlens_k", "local_total_sequence_length"
 GLOBAL_SEQLENS, GLOBAL_TOTAL = "global_seqlens_k", "global_total_sequence_length"
 NEXT_HIDDEN_STATES = "next_hidden_states"
+# Global layers of a decoder for long contexts have a second cache: rows of 8 bits.
+INT8_CACHE = "int8_cache"  # bool []: that cache is the one in use
 
 ActivationType = Literal["float32", "float16", "bfloat16"]
 Device = Literal["cpu", "cuda"]
@@ -67,6 +69,21 @@ def past_names(layer: int) -> tuple[str, str]:
 def present_names(layer: int) -> tuple[str, str]:
     """Graph outputs, bound to the same buffers as `past_names`."""
     return f"present.{layer}.key", f"present.{layer}.value"
+
+
+def past_code_names(layer: int) -> tuple[str, str]:
+    """Graph inputs of a global layer's 8-bit cache, int8, of the shape of `past_names`."""
+    return f"past_codes.{layer}.key", f"past_codes.{layer}.value"
+
+
+def present_code_names(layer: int) -> tuple[str, str]:
+    """Graph outputs, bound to the same buffers as `past_code_names`."""
+    return f"present_codes.{layer}.key", f"present_codes.{layer}.value"
+
+
+def code_scale_names(layer: int) -> tuple[str, str]:
+    """Graph inputs, float [B, 1, kv_heads * head_dim]: a code times its scale is the value."""
+    return f"code_scales.{layer}.key", f"code_scales.{layer}.value"
 
 
 def sha256_file(path: Path) -> str:

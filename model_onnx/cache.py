@@ -3,7 +3,8 @@
 Knows no token and no text. Local layers keep a compact linear buffer of recent rows, global
 layers keep every row. A slot is one sequence; active slots are 0..n-1: a batch is a view.
 When a local buffer is full the last `sliding_window - 1` rows move to its front; positions live in
-the graph's inputs, so nothing else changes.
+the graph's inputs, so nothing else changes. With `int8`, global layers keep codes of 8 bits: such a
+cache is filled by `take` from one of floats, whose rows give the scales.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from model_onnx.codes import encode, scales_of
 from model_onnx.config import ModelConfig
 from model_onnx.session import Array
 
@@ -43,6 +45,7 @@ class KVCache:
         slots: int,
         local_capacity: int,
         global_capacity: int,
+        int8: bool = False,
     ) -> None:
         if local_capacity < config.sliding_window:
             raise ValueError(f"local_capacity {local_capacity} < window {config.sliding_window}")
@@ -50,11 +53,18 @@ class KVCache:
         self.positions = np.zeros(slots, np.int64)  # tokens seen = rows in global buffers
         self.local_rows = np.zeros(slots, np.int64)
         self._config, self._dtype = config, dtype
+        self.int8 = np.array(int8)  # bool [], bound to the graph as it is
         self._capacity = {"local": local_capacity, "global": global_capacity}
         self.buffers = [
             self._allocate(index, self._capacity[layer.kind])
             for index, layer in enumerate(config.layers)
         ]
+        # Of the codes of global layers: key and value, float32 [slots, 1, kv_heads * head_dim].
+        self.scales = {
+            index: tuple(np.ones((slots, 1, layer.kv_heads * layer.head_dim), dtype) for _ in "kv")
+            for index, layer in enumerate(config.layers)
+            if int8 and layer.kind == "global"
+        }
 
     @property
     def local_capacity(self) -> int:
@@ -134,17 +144,27 @@ class KVCache:
         self.positions[slot], self.local_rows[slot] = snapshot.positions, snapshot.local_rows
 
     def take(self, slot: int, other: KVCache, other_slot: int) -> None:
-        """Copies a sequence from another cache, or from another slot of this one."""
+        """Copies a sequence from another cache, or from another slot of this one; into a cache of
+        codes from either kind. Never from codes to floats: ValueError."""
+        if other.int8 and not self.int8:
+            raise ValueError("got codes, expected floats: a cache of floats takes no codes")
         rows = int(other.local_rows[other_slot])
         kept = min(rows, self._config.sliding_window - 1) if other is not self else rows
         positions = int(other.positions[other_slot])
-        for layer, mine, theirs in zip(
-            self._config.layers, self.buffers, other.buffers, strict=True
-        ):
+        for index, layer in enumerate(self._config.layers):
             span = slice(rows - kept, rows) if layer.kind == "local" else slice(0, positions)
             length = span.stop - span.start
-            for target, source in zip(mine, theirs, strict=True):
-                target[slot, :, :length] = source[other_slot, :, span]
+            for which, source in enumerate(other.buffers[index]):
+                target, values = self.buffers[index][which][slot], source[other_slot, :, span]
+                if index not in self.scales or other.int8:
+                    target[:, :length] = values
+                else:
+                    scales = scales_of(values)
+                    encode(values, scales, target[:, :length])
+                    self.scales[index][which][slot, 0] = scales.reshape(-1)
+            if index in self.scales and other.int8:
+                for mine, theirs in zip(self.scales[index], other.scales[index], strict=True):
+                    mine[slot] = theirs[other_slot]
         self.positions[slot], self.local_rows[slot] = positions, kept
 
     def local_bias(self, start: int, slots: int, blocks: Array) -> Array:
@@ -174,5 +194,6 @@ class KVCache:
     def _allocate(self, index: int, capacity: int) -> tuple[Array, Array]:
         layer = self._config.layers[index]
         shape = (self.slots, layer.kv_heads, capacity, layer.head_dim)
+        dtype = np.dtype(np.int8) if self.int8 and layer.kind == "global" else self._dtype
         # Zeros, not garbage: a NaN in an unwritten row would spoil a masked product.
-        return np.zeros(shape, self._dtype), np.zeros(shape, self._dtype)
+        return np.zeros(shape, dtype), np.zeros(shape, dtype)

@@ -60,6 +60,7 @@ class Decoder:
         self._views: WeakKeyDictionary[KVCache, dict[tuple[int, int], ort.IOBinding]]
         self._views = WeakKeyDictionary()
         self._graph_of: WeakKeyDictionary[KVCache, str] = WeakKeyDictionary()
+        self._unused: dict[tuple[int, ...], tuple[Array, Array]] = {}
         self._bindings = {name: graph.binding() for name, graph in self._graphs.items()}
 
     @property
@@ -67,17 +68,29 @@ class Decoder:
         """Graph -> operator -> nodes that another provider than the CPU's does not run."""
         return {name: graph.left_to_cpu for name, graph in self._graphs.items()}
 
+    @property
+    def has_int8_cache(self) -> bool:
+        """Whether caches may hold codes: the CPU's bundles of models for long contexts."""
+        return names.INT8_CACHE in self._graphs[GRAPH_OF[self._precisions.decode]].inputs
+
     def cache(
-        self, *, slots: int, local_capacity: int, global_capacity: int, prefill: bool = False
+        self,
+        *,
+        slots: int,
+        local_capacity: int,
+        global_capacity: int,
+        prefill: bool = False,
+        int8: bool = False,
     ) -> KVCache:
         """An empty cache of this model's activation type. prefill: it is for prompts, and its steps
-        run on the decoder for these."""
+        run on the decoder for these. int8: global layers keep codes, see `has_int8_cache`."""
         cache = KVCache(
             self.config,
             ELEMENT_TYPES[self._kind].dtype,
             slots=slots,
             local_capacity=local_capacity,
             global_capacity=global_capacity,
+            int8=int8,
         )
         phase = self._precisions.prefill if prefill else self._precisions.decode
         self._graph_of[cache] = GRAPH_OF[phase]
@@ -183,9 +196,39 @@ class Decoder:
         views_of_cache = self._views.setdefault(cache, {})
         if (start, slots) not in views_of_cache or not self._works_in_place:
             binding = self._graphs[self._graph_of[cache]].binding()
-            for layer, pair in enumerate(cache.buffers):
-                views = [self._tensor(buffer[start : start + slots]) for buffer in pair]
-                bind(binding.bind_input, dict(zip(names.past_names(layer), views, strict=True)))
-                bind(binding.bind_output, dict(zip(names.present_names(layer), views, strict=True)))
+            for layer in range(len(cache.buffers)):
+                for past, present, rows in self._rows(cache, layer, slice(start, start + slots)):
+                    bind(binding.bind_input, dict(zip(past, rows, strict=True)))
+                    bind(binding.bind_output, dict(zip(present, rows, strict=False)))
+            if self._is_switched(cache):
+                bind(binding.bind_input, {names.INT8_CACHE: tensor(cache.int8)})
             views_of_cache[start, slots] = binding
         return views_of_cache[start, slots]
+
+    def _is_switched(self, cache: KVCache) -> bool:
+        return names.INT8_CACHE in self._graphs[self._graph_of[cache]].inputs
+
+    def _rows(
+        self, cache: KVCache, layer: int, chosen: slice
+    ) -> list[tuple[tuple[str, ...], tuple[str, ...], list[Tensor]]]:
+        """Inputs, outputs and the memory of both, for one layer: its rows in these slots and, where
+        the graph has two caches for it, one row that stands in for the other."""
+        views = [buffer[chosen] for buffer in cache.buffers[layer]]
+        floats = names.past_names(layer), names.present_names(layer)
+        codes = names.past_code_names(layer), names.present_code_names(layer)
+        if self.config.layers[layer].kind == "local" or not self._is_switched(cache):
+            return [(*floats, [self._tensor(view) for view in views])]
+        slots, heads, _, dim = views[0].shape
+        shape = (slots, heads, 1, dim)
+        if shape not in self._unused:
+            dtype = ELEMENT_TYPES[self._kind].dtype
+            self._unused[shape] = np.zeros(shape, dtype), np.zeros(shape, np.int8)
+        unused = self._unused[shape]
+        scales = [unused[0].reshape(slots, 1, heads * dim)] * 2
+        if cache.int8:
+            scales = [scale[chosen] for scale in cache.scales[layer]]
+        return [
+            (*floats, [self._tensor(view) for view in ([unused[0]] * 2 if cache.int8 else views)]),
+            (*codes, [tensor(view) for view in (views if cache.int8 else [unused[1]] * 2)]),
+            (names.code_scale_names(layer), (), [self._tensor(scale) for scale in scales]),
+        ]

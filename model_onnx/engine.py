@@ -15,14 +15,16 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType, TracebackType
+from typing import get_args
 
 from model_onnx.batch import Batch, attempt, budget
 from model_onnx.bundle import Bundle
+from model_onnx.codes import LONG, CacheKind
 from model_onnx.constrain import Grammar
 from model_onnx.decoder import Decoder
 from model_onnx.drafter import Drafter
 from model_onnx.drafting import Drafting, Drafts
-from model_onnx.errors import EngineClosedError, RequestError
+from model_onnx.errors import ConfigError, EngineClosedError, RequestError
 from model_onnx.placement import describe
 from model_onnx.precision import (
     RECIPE,
@@ -68,6 +70,7 @@ class Engine:
         *,
         slots: int = 8,
         drafting: Drafting | None = None,
+        cache: CacheKind = "auto",
     ) -> None:
         """For tests and special cases; `Engine.open` is the usual way."""
         if slots < 1:
@@ -76,7 +79,18 @@ class Engine:
         self.renderer = PromptRenderer(bundle)
         self.grammar = Grammar(bundle)
         self._decoder, self.drafting = decoder, drafting
-        self._batch = Batch(bundle, decoder, slots, drafting)
+        if cache not in get_args(CacheKind) or (cache == "int8" and not decoder.has_int8_cache):
+            raise ConfigError(
+                f"cache: got {cache!r}, expected one of {get_args(CacheKind)}, int8 only with a "
+                f"CPU bundle for prompts of more than {LONG} tokens; leave the option out, or "
+                "export the checkpoint again"
+            )
+        # Sequences with codes are a batch of their own: what they share a step with must not change
+        # the arithmetic. The drafter reads floats and does not guess for them.
+        self._batches = [Batch(bundle, decoder, slots, drafting)]
+        self._longest = LONG if cache == "auto" else 0  # tokens of a prompt of the first batch
+        if decoder.has_int8_cache and cache != "float":
+            self._batches.append(Batch(bundle, decoder, slots, int8=True))
         self._prefill = Prefill(decoder)
         self._waiting: deque[Sequence] = deque()
         self._closed = False
@@ -96,6 +110,7 @@ class Engine:
         prefill: Precision | None = None,
         decode: Precision | None = None,
         drafts: Drafts = "auto",
+        cache: CacheKind = "auto",
     ) -> Engine:
         """Opens a bundle, by default the embedded one.
 
@@ -105,6 +120,8 @@ class Engine:
         bundle has two (None: what suits the machine and the slots, see `choose_precisions`).
         drafts: whether the bundle's drafter guesses: where that is faster (`auto`; on CUDA, where
         nothing was run yet, never), at any price (`on`) or never (`off`).
+        cache: whether answers are written with 8-bit rows of global layers: after long prompts,
+        where the bundle can (`auto`), never (`float`) or always (`int8`).
         Raises BundleError, ConfigError, RuntimeUnavailableError.
         """
         if not isinstance(bundle, Bundle):
@@ -118,7 +135,7 @@ class Engine:
         drafting = None
         if bundle.drafter is not None and (drafts == "on" or (drafts, chosen) == ("auto", "cpu")):
             drafting = Drafting(Drafter(bundle, decoder, chosen, threads=threads), drafts)
-        engine = cls(bundle, decoder, slots=slots, drafting=drafting)
+        engine = cls(bundle, decoder, slots=slots, drafting=drafting, cache=cache)
         engine.provider, engine.precisions = chosen, precisions
         engine.left_to_cpu = decoder.left_to_cpu
         if chosen != "cpu":
@@ -153,8 +170,9 @@ class Engine:
     def load(self) -> Load:
         """At this moment; thread-safe."""
         prefilling = self._prefill.sequence is not None
-        batch = self._batch
-        return Load(len(self._waiting), len(batch.active) + prefilling, batch.steps, batch.fed)
+        steps = sum(batch.steps for batch in self._batches)
+        fed = sum(batch.fed for batch in self._batches)
+        return Load(len(self._waiting), len(self._active) + prefilling, steps, fed)
 
     def close(self) -> None:
         """Stops the thread; requests that are not done fail with EngineClosedError."""
@@ -197,27 +215,38 @@ class Engine:
         try:
             while self._wait():
                 self._drop_settled()
-                if self._prefill.sequence is None and self._waiting and not self._batch.is_full:
+                if self._prefill.sequence is None and self._next_fits:
                     attempt([self._waiting[0]], self._start_prefill)
                 if self._prefill.sequence is not None:
                     attempt([self._prefill.sequence], self._prefill_chunk)
-                if self._batch.active:
-                    self._batch.step()
+                for batch in self._batches:
+                    if batch.active:
+                        batch.step()
         finally:  # whatever ended the thread, nobody waits for ever
             self._abandon()
 
     def _wait(self) -> bool:
         """Sleeps until there is work. False when the engine was closed."""
         with self._wake:
-            while not (
-                self._closed or self._waiting or self._prefill.sequence or self._batch.active
-            ):
+            while not (self._closed or self._has_work):
                 self._wake.wait()
             return not self._closed
 
     @property
     def _has_work(self) -> bool:
-        return bool(self._waiting or self._prefill.sequence or self._batch.active)
+        return bool(self._waiting or self._prefill.sequence or self._active)
+
+    @property
+    def _active(self) -> list[Sequence]:
+        return [sequence for batch in self._batches for sequence in batch.active]
+
+    @property
+    def _next_fits(self) -> bool:
+        return bool(self._waiting) and not self._batch_of(self._waiting[0]).is_full
+
+    def _batch_of(self, sequence: Sequence) -> Batch:
+        is_long = len(sequence.request.prompt.ids) > self._longest
+        return self._batches[-1 if is_long else 0]
 
     def _drop_settled(self) -> None:
         """Forgets the requests that were cancelled, have failed or are out of time."""
@@ -229,8 +258,9 @@ class Engine:
         reading = self._prefill.sequence
         if reading is not None and self._is_settled(reading):
             self._prefill.sequence = None
-        for sequence in list(filter(self._is_settled, self._batch.active)):
-            self._batch.leave(sequence)
+        for batch in self._batches:
+            for sequence in list(filter(self._is_settled, batch.active)):
+                batch.leave(sequence)
 
     def _is_settled(self, sequence: Sequence) -> bool:
         if sequence.future.cancelled():
@@ -249,13 +279,14 @@ class Engine:
         assert sequence is not None
         hidden = self._prefill.run_chunk()
         if hidden is not None:
-            self._batch.enter(sequence, hidden, self._prefill.cache)
+            self._batch_of(sequence).enter(sequence, hidden, self._prefill.cache)
+            self._prefill.release()
 
     def _abandon(self) -> None:
         closed = EngineClosedError("the engine was closed before this request was done")
         with self._wake:
             self._closed = True
-            left = [*self._waiting, *self._batch.active]
+            left = [*self._waiting, *self._active]
         if self._prefill.sequence is not None:
             left.append(self._prefill.sequence)
         for sequence in left:

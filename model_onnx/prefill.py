@@ -12,6 +12,7 @@ from collections import OrderedDict, deque
 import numpy as np
 
 from model_onnx.cache import KVCache, Snapshot
+from model_onnx.codes import LONG
 from model_onnx.decoder import Decoder
 from model_onnx.prompt import Prompt
 from model_onnx.sequence import Sequence
@@ -29,12 +30,7 @@ class Prefill:
     def __init__(self, decoder: Decoder) -> None:
         self._decoder = decoder
         self._window = decoder.config.sliding_window
-        self.cache = decoder.cache(
-            slots=1,
-            local_capacity=self._window - 1 + CHUNK,
-            global_capacity=GLOBAL_STEP,
-            prefill=True,
-        )
+        self.cache = self._new_cache()
         self.sequence: Sequence | None = None
         self._prefixes: OrderedDict[bytes, Snapshot] = OrderedDict()
 
@@ -78,6 +74,20 @@ class Prefill:
             return None
         self.sequence = None
         return np.asarray(hidden[0, -1:])
+
+    def release(self) -> None:
+        """Gives the memory of a long prompt back, once its rows were taken: 256K of them are 8 GiB
+        of the 12B."""
+        if self.cache.global_capacity > LONG:
+            self.cache = self._new_cache()
+
+    def _new_cache(self) -> KVCache:
+        return self._decoder.cache(
+            slots=1,
+            local_capacity=self._window - 1 + CHUNK,
+            global_capacity=GLOBAL_STEP,
+            prefill=True,
+        )
 
     def forget_prefixes(self) -> None:
         self._prefixes.clear()

@@ -108,6 +108,7 @@ class Graph:
         self, session: ort.InferenceSession, left_to_cpu: Mapping[str, int] | None = None
     ) -> None:
         self._session, self.left_to_cpu = session, left_to_cpu or {}
+        self.inputs = frozenset(value.name for value in session.get_inputs())
 
     def binding(self) -> ort.IOBinding:
         """A new binding; tensors that stay where they are need to be bound only once."""
@@ -134,6 +135,7 @@ class Tensor(NamedTuple):
 def tensor(array: Array) -> Tensor:
     """An array of a type that numpy knows."""
     kinds = {np.dtype(np.float32): 1, np.dtype(np.int64): 7, np.dtype(np.int32): 6}
+    kinds |= {np.dtype(np.int8): 3, np.dtype(np.bool_): 9}
     return Tensor(np.require(array, requirements="C"), kinds[array.dtype])
 
 

@@ -28,8 +28,16 @@ class FakeDecoder:
         self.config, self._favourite = config, favourite
         self.fed: list[tuple[int, int]] = []  # (slots, tokens each) of every step
 
+    has_int8_cache = False
+
     def cache(
-        self, *, slots: int, local_capacity: int, global_capacity: int, prefill: bool = False
+        self,
+        *,
+        slots: int,
+        local_capacity: int,
+        global_capacity: int,
+        prefill: bool = False,
+        int8: bool = False,
     ) -> KVCache:
         return KVCache(
             self.config,
