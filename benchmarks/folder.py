@@ -1,15 +1,20 @@
 """What a run costs: pages and audio seconds per second on samples/, memory over many files.
 
-    python -m benchmarks.folder [--files 500] [--model BUNDLE]
+    python -m benchmarks.folder [--files 500] [--mixed 24] [--model BUNDLE]
 
 Each run is `flows run` from start to end in a fresh process: imports and opening the model count.
-The memory run takes a generated folder (see `benchmarks/mixed.py`); parent and parser children are
-sampled at each file that ends and a few times a second. Files 100 to 199 are compared with the last
-100; with fewer than 500 files it is the second fifth and the last.
 
-Only pages and audio of files that got a record count as done; `folder_failed_files` is the rest.
-Stages: parse is the time that parsers are busy, several at once; prefill and decode are the
-engine's thread; write is the store. Shares are of the sum of the four, and overlap in wall time.
+1. samples/: documents and recordings, `transcribe` and `extract`.
+2. `folder_`: a generated folder of four kinds in equal parts (see `benchmarks/mixed.py`): pages/s,
+   busy cores, time by stage.
+3. `memory_`: many light generated files, five of ten text. Parent and parser children are sampled
+   at each file that ends and a few times a second. Files 100 to 199 are compared with the last 100;
+   with fewer than 500 files it is the second fifth and the last.
+
+Only pages and audio of files that got a record count as done; `..._failed_files` is the rest.
+Stages: parse is the time that parsers are busy, several at once; preprocess makes prompts (patches
+and frames) and grammars; prefill and decode are the engine's thread; write is the store. Shares are
+of the sum of them, and overlap in wall time.
 """
 
 from __future__ import annotations
@@ -105,9 +110,13 @@ def time_stages(watch: Stopwatch) -> None:
     from flows.store import Store
     from model_onnx.batch import Batch
     from model_onnx.prefill import Prefill
+    from model_onnx.prompt import PromptRenderer
+    from model_onnx.sequence import Sequence as Request
     from pipelines.sandbox import _Child
 
     watch.time("parse", _Child, "call")
+    watch.time("preprocess", PromptRenderer, "render")
+    watch.time("preprocess", Request, "__post_init__")
     watch.time("prefill", Prefill, "start", "run_chunk")
     watch.time("decode", Batch, "enter", "step")
     watch.time("write", Store, "identify", "settle", "remember", "finish", "fail")
@@ -189,6 +198,9 @@ def memory_figures(run: Measured) -> dict[str, Value]:
     children_early, children_late = flatness([sample.children_pss for sample in run.files])
     samples = run.files + run.between
     return {
+        "memory_files": run.inputs,
+        "memory_failed_files": run.failed,
+        "memory_seconds": run.seconds,
         "parent_peak_rss_bytes": run.parent_peak_rss,
         "parent_peak_pss_bytes": max(sample.parent_pss for sample in samples),
         "children_peak_pss_bytes": max(sample.children_pss for sample in samples),
@@ -208,14 +220,16 @@ def folder_figures(run: Measured) -> dict[str, Value]:
         "folder_failed_files": run.failed,
         "folder_seconds": run.seconds,
         "folder_files_per_second": run.inputs / run.seconds,
+        "folder_pages_per_second": run.pages / run.seconds,
         "folder_new_tokens_per_second": run.new_tokens / run.seconds,
         "folder_parent_cpu_seconds": run.parent_cpu_seconds,
         "folder_parsers_cpu_seconds": run.parsers_cpu_seconds,
+        "folder_busy_cores": (run.parent_cpu_seconds + run.parsers_cpu_seconds) / run.seconds,
     }
     total = sum(run.stages.values())
     for stage, seconds in sorted(run.stages.items()):
         figures |= {f"stage_{stage}_seconds": seconds, f"stage_{stage}_share": seconds / total}
-    return figures | memory_figures(run)
+    return figures
 
 
 def sample_figures(subtask: str, documents: Measured, recordings: Measured) -> dict[str, Value]:
@@ -242,10 +256,10 @@ def copy_samples(kind: Literal["document", "recording"], directory: Path) -> Pat
     return directory
 
 
-def write_files(directory: Path, files: int) -> Path:
+def write_files(directory: Path, files: int, light: bool) -> Path:
     from benchmarks.mixed import write_folder
 
-    write_folder(directory, files)
+    write_folder(directory, files, light=light)
     return directory
 
 
@@ -256,9 +270,10 @@ def alone(function: Callable[..., T], *arguments: object) -> T:
         return process.submit(function, *arguments).result()
 
 
-def measure(scratch: Path, files: int, model: Path | None) -> dict[str, Value]:
+def measure(scratch: Path, files: int, mixed: int, model: Path | None) -> dict[str, Value]:
     from pipelines.ocr import find_tesseract
 
+    os.environ["SCANSCRIBE_MODEL_SERVER"] = "never"
     figures: dict[str, Value] = {
         "bundle": model.name if model else "embedded",
         "tesseract": find_tesseract() is not None,
@@ -272,22 +287,26 @@ def measure(scratch: Path, files: int, model: Path | None) -> dict[str, Value]:
             for path in (documents, recordings)
         ]
         figures |= sample_figures(subtask, *runs)
-    folder = alone(write_files, scratch / "folder", files)
-    run = alone(run_once, "extract", folder, scratch / "folder-extract", model, True)
-    return figures | folder_figures(run)
+    folder = alone(write_files, scratch / "folder", mixed, False)
+    run = alone(run_once, "extract", folder, scratch / "folder-extract", model, False)
+    figures |= folder_figures(run)
+    many = alone(write_files, scratch / "many", files, True)
+    run = alone(run_once, "extract", many, scratch / "many-extract", model, True)
+    return figures | memory_figures(run)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--files", type=int, default=500, help="5 or more")
+    parser.add_argument("--files", type=int, default=500, help="of the memory run; 5 or more")
+    parser.add_argument("--mixed", type=int, default=24, help="of the run for pages/s; 4 or more")
     parser.add_argument("--model", type=Path, help="a bundle; default: the embedded one")
     arguments = parser.parse_args()
-    if arguments.files < 5:
-        parser.error("give --files 5 or more")
+    if arguments.files < 5 or arguments.mixed < 4:
+        parser.error("give --files 5 or more and --mixed 4 or more")
     with tempfile.TemporaryDirectory(prefix="folder-") as scratch:
-        figures = measure(Path(scratch), arguments.files, arguments.model)
+        figures = measure(Path(scratch), arguments.files, arguments.mixed, arguments.model)
     print_table(figures)
     write_report("folder", figures)
 

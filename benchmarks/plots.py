@@ -19,9 +19,16 @@ from benchmarks.tables import EXTRAPOLATED, FULL_LAYERS
 from flows.plots import BLUE, GREEN, GREY, ORANGE, draw_svg
 
 PICTURES = RESULTS.parents[1] / "docs" / "pictures"
+PINK = "#CC79A7"
 CONTEXTS = (512, 8192, 32768)
 BATCHES = (1, 4, 8, 16)
-STAGES = (("parse", GREY), ("prefill", BLUE), ("decode", ORANGE), ("write", GREEN))
+STAGES = (
+    ("parse", GREY),
+    ("preprocess", PINK),
+    ("prefill", BLUE),
+    ("decode", ORANGE),
+    ("write", GREEN),
+)
 
 Results = Mapping[str, Mapping[str, Any]]  # file's name -> what it holds
 

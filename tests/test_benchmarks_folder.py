@@ -17,6 +17,7 @@ from benchmarks.folder import (
     copy_samples,
     flatness,
     folder_figures,
+    memory_figures,
     memory_now,
     peak_rss,
     sample_figures,
@@ -37,11 +38,14 @@ def test_flatness_compares_the_second_hundred_with_the_last() -> None:
 
 def test_figures_of_the_folder() -> None:
     files = [Memory(100, 90, 50, 40)] * 9 + [Memory(110, 95, 60, 45)]
-    run = Measured(inputs=10, failed=1, seconds=4.0, new_tokens=8, parent_peak_rss=130, files=files)
+    run = Measured(inputs=10, failed=1, pages=6, seconds=4.0, parent_peak_rss=130, files=files)
+    run.parent_cpu_seconds, run.parsers_cpu_seconds = 5.0, 1.0
     run.between = [Memory(120, 99, 70, 65)]
     run.stages = {"parse": 1.0, "decode": 3.0}
-    figures = folder_figures(run)
+    figures = folder_figures(run) | memory_figures(run)
     assert figures["folder_files_per_second"] == 2.5
+    assert (figures["folder_pages_per_second"], figures["folder_busy_cores"]) == (1.5, 1.5)
+    assert (figures["memory_files"], figures["memory_failed_files"]) == (10, 1)
     assert (figures["stage_parse_share"], figures["stage_decode_share"]) == (0.25, 0.75)
     assert figures["parent_peak_rss_bytes"] == 130
     assert figures["parent_peak_pss_bytes"] == 99
@@ -93,9 +97,23 @@ def test_the_generated_files_differ_and_take_turns(tmp_path: Path) -> None:
     assert receipt(3) == receipt(3) != receipt(7)
 
 
+def test_a_light_folder_has_all_kinds_in_any_ten_files(tmp_path: Path) -> None:
+    paths = write_folder(tmp_path / "a", 20, light=True)
+    kinds = [path.suffix for path in paths]
+    assert kinds[:10] == kinds[10:]
+    assert {kind: kinds.count(kind) for kind in set(kinds)} == {
+        ".txt": 10,
+        ".pdf": 6,
+        ".png": 2,
+        ".wav": 2,
+    }
+    assert len({path.read_bytes() for path in paths}) == 20
+    assert len(receipt(3, light=True)) < len(receipt(3))
+
+
 def test_work_alone_is_done_in_another_process(tmp_path: Path) -> None:
     assert alone(os.getpid) != os.getpid()
-    assert len(list(alone(write_files, tmp_path / "a", 3).iterdir())) == 3
+    assert len(list(alone(write_files, tmp_path / "a", 3, False).iterdir())) == 3
 
 
 def test_samples_are_split_by_kind(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.folder import Measured, Memory, folder_figures, sample_figures
+from benchmarks.folder import Measured, Memory, folder_figures, memory_figures, sample_figures
 from benchmarks.report import README, replace_table
 from benchmarks.tables import GROUPS, performance_table, read_results
 
@@ -63,9 +63,10 @@ def test_only_what_exists_stands_in_the_table_with_its_origin() -> None:
 def test_every_line_names_a_figure_that_is_measured() -> None:
     memory = Memory(parent_rss=1, parent_pss=1)
     run = Measured(inputs=5, seconds=1.0, files=[memory] * 5)
-    run.stages = dict.fromkeys(("parse", "prefill", "decode", "write"), 1.0)
+    run.stages = dict.fromkeys(("parse", "preprocess", "prefill", "decode", "write"), 1.0)
     samples = sample_figures("extract", run, run) | sample_figures("transcribe", run, run)
-    measured = read_results() | {"folder": folder_figures(run) | samples}
+    folder = folder_figures(run) | memory_figures(run) | samples
+    measured = read_results() | {"folder": folder}
     for group in GROUPS:
         keys = {line.key for line in group.lines} - {"token_ms"}
         if group.file in measured:
