@@ -77,11 +77,13 @@ def requests(engine: Engine) -> list[Request]:
     prompts = [
         engine.renderer.render([Turn("user", (text,))]) for text in ("a", "one two three " * 4)
     ]
+    thoughtful = engine.renderer.render([Turn("user", ("a",))], thinking=True)
     return [
         *(Request(prompt, max_new_tokens=3 * WINDOW) for prompt in prompts),
         *(Request(prompt, SCHEMA, max_new_tokens=60) for prompt in prompts),
         Request(prompts[0], max_new_tokens=30, draft="one two three four"),
         Request(prompts[1], Choices(("invoice", "receipt", "in"))),
+        Request(thoughtful, SCHEMA, max_new_tokens=60, thinking=40),
     ]
 
 
@@ -113,7 +115,8 @@ def test_guesses_change_the_steps_and_not_the_tokens(
 ) -> None:
     plain, decoder, _ = answer(bundle, None)
     drafted, other, _ = answer(bundle, wrong, together=together)
-    assert [(r.ids, r.finish) for r in drafted] == [(r.ids, r.finish) for r in plain]
+    told = [[(r.thought, r.ids, r.finish) for r in results] for results in (drafted, plain)]
+    assert told[0] == told[1] and plain[-1].thought
     assert all((a.logprobs == b.logprobs).all() for a, b in zip(drafted, plain, strict=True))
     accepted = sum(result.accepted_tokens for result in drafted)
     made = sum(result.drafted_tokens for result in drafted)
