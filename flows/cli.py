@@ -125,7 +125,10 @@ def _run_here(settings: Any, metrics_port: int | None) -> Any:
 
 def _run_with_prefect(settings: Any, max_failures: str) -> Any:
     from flows.prefect_flows import run_with_prefect
+    from flows.server import configured_server, wait_for_server
 
+    if url := configured_server():
+        wait_for_server(url)
     return run_with_prefect(settings, max_failures)
 
 

@@ -10,7 +10,6 @@ output directory, where the second fails with a line that says so.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -32,7 +31,7 @@ from flows.formats import check_format
 from flows.parameters import allowed_failures
 from flows.prefect_flows import TAG, flow_of
 from flows.procedure import SOFT_TOKENS, make_subtask
-from flows.server import configured_server
+from flows.server import configured_server, unreachable, wait_for_server
 from flows.start import Settings
 from flows.videos import video_options
 from model_onnx.errors import ConfigError, UsageError
@@ -40,8 +39,6 @@ from model_onnx.errors import ConfigError, UsageError
 # A run's process starts so long before it is due and waits. Prefect's 10 s are less than the 13 s
 # that may lie between two looks, so that a process would start up to 3 s late, and need 3 s more.
 PREFETCH_SECONDS = 30
-
-_START_SECONDS = 60.0  # of a server in the background, whose command returns before it answers
 
 
 @dataclass(frozen=True)
@@ -171,26 +168,10 @@ def _server() -> Iterator[str]:
             "`prefect config set PREFECT_API_URL=http://127.0.0.1:4200/api`"
         )
     try:
-        _wait_for(url)
+        wait_for_server(url)
         yield url
     except httpx.TransportError as error:
-        raise UsageError(
-            f"cannot reach the Prefect server at {url} ({type(error).__name__}); start it with "
-            "`prefect server start`"
-        ) from None
-
-
-def _wait_for(url: str) -> None:
-    """Raises httpx.TransportError."""
-    end = time.monotonic() + _START_SECONDS
-    with get_client(sync_client=True) as client:
-        if isinstance(error := client.api_healthcheck(), httpx.TransportError):
-            print(f"waiting for the Prefect server at {url}", flush=True)
-        while isinstance(error, httpx.TransportError):
-            if time.monotonic() > end:
-                raise error
-            time.sleep(0.5)
-            error = client.api_healthcheck()
+        raise unreachable(url, error) from None
 
 
 def _when(nightly: Nightly) -> str:

@@ -360,35 +360,17 @@ def test_without_a_server_it_says_how_to_start_one(
         deploy_it(Nightly(settings, "5%"), POOL)
 
 
-def test_a_server_that_is_starting_is_waited_for(
+def test_served_runs_start_their_process_early(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import httpx
-
     from flows import deploy as deploying
 
-    answers: list[Exception | None] = [httpx.ConnectError("not yet"), None]
     served: list[dict[str, Any]] = []
-
-    class Client:
-        def __enter__(self) -> Client:
-            return self
-
-        def __exit__(self, *_: object) -> None: ...
-
-        def api_healthcheck(self) -> Exception | None:
-            return answers.pop(0)
-
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
-    monkeypatch.setattr(deploying, "get_client", lambda sync_client: Client())
+    monkeypatch.setattr(deploying, "wait_for_server", lambda url: None)
     monkeypatch.setattr(
         deploying, "serve_deployments", lambda made, **options: served.append(options)
     )
     settings = Settings("clean", tmp_path, output=tmp_path / "out")
     deploying.serve(deploying.Nightly(settings, "5%"))
-    assert not answers and served[0]["prefetch_seconds"] == deploying.PREFETCH_SECONDS
-
-    answers.append(httpx.ConnectError("never"))
-    monkeypatch.setattr(deploying, "_START_SECONDS", -1.0)
-    with pytest.raises(UsageError, match="cannot reach the Prefect server"):
-        deploying.serve(deploying.Nightly(settings, "5%"))
+    assert served[0]["prefetch_seconds"] == deploying.PREFETCH_SECONDS and served[0]["limit"] == 1

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.server import configured_server
+from flows import server
+from flows.server import configured_server, wait_for_server
+from model_onnx.errors import UsageError
 
 PROFILES = """
 active = "ours"
@@ -51,3 +53,33 @@ def test_profiles(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_damaged_profiles_are_no_server(home: Path, text: str) -> None:
     (home / "profiles.toml").write_text(text)
     assert configured_server() is None
+
+
+@pytest.mark.filterwarnings("ignore")  # Prefect's own
+def test_a_server_that_is_starting_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import httpx
+    from prefect.client import orchestration
+
+    answers: list[Exception | None] = [httpx.ConnectError("not yet"), None]
+
+    class Client:
+        def __enter__(self) -> Client:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def api_healthcheck(self) -> Exception | None:
+            return answers.pop(0)
+
+    monkeypatch.setattr(orchestration, "get_client", lambda sync_client: Client())
+    wait_for_server("http://ours/api")
+    assert (
+        not answers and "waiting for the Prefect server at http://ours" in capsys.readouterr().err
+    )
+
+    answers.append(httpx.ConnectError("never"))
+    monkeypatch.setattr(server, "_START_SECONDS", -1.0)
+    with pytest.raises(UsageError, match="cannot reach the Prefect server at http://ours/api"):
+        wait_for_server("http://ours/api")
