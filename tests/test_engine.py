@@ -17,6 +17,7 @@ from model_onnx.bundle import Bundle
 from model_onnx.constrain import Choices, FreeText, JsonSchema, Regex
 from model_onnx.engine import Engine, Request, Result
 from model_onnx.errors import ConstraintError, EngineClosedError, RequestError
+from model_onnx.prefill import CHUNK
 from model_onnx.prompt import Prompt, Turn
 from model_onnx.sample import Sampling
 from model_onnx.session import Array
@@ -132,6 +133,22 @@ def test_a_chunk_is_the_same_chunk_in_any_company(engine: Engine) -> None:
         chunks.append(sorted(fed for fed in decoder_of(engine).fed if fed[1] > 1))
         engine._prefill.forget_prefixes()
     assert chunks[0] == chunks[1] and len(chunks[0]) > len(wanted)
+
+
+def test_long_prompts_do_not_stop_an_answer(engine: Engine) -> None:
+    """While an answer is written, a step of it lies between any two chunks of prompts."""
+    answer = Request(prompt(engine, "short"), Regex("[a-z]{30}"), max_new_tokens=40)
+    texts = [f"{number} long text " * 60 for number in range(2)]
+    prompts = [Request(prompt(engine, text), max_new_tokens=1) for text in texts]
+    assert all(len(request.prompt.ids) > CHUNK for request in prompts)
+    for future in [engine.submit(request) for request in [answer, *prompts]]:
+        future.result(60)
+    fed = [count for _, count in decoder_of(engine).fed]
+    first = fed.index(1)
+    last = len(fed) - 1 - fed[::-1].index(1)
+    chunks = [at for at in range(first, last) if fed[at] > 1]
+    assert len(chunks) >= 2 * len(prompts)
+    assert all(fed[at + 1] == 1 for at in chunks)
 
 
 def decoder_of(engine: Engine) -> FakeDecoder:
