@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import onnx
@@ -98,21 +99,29 @@ def test_cuda_graphs_are_valid_and_of_one_float_type(
     assert not any(node.op_type == "MatMulInteger" for node in model.graph.node)
 
 
+def with_branches(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    for node in nodes:
+        yield node
+        inside = {a.name: a.g.node for a in node.attribute if node.op_type == "If"}
+        for branch in sorted(inside):  # else, then
+            yield from inside[branch]
+
+
 def test_the_12b_graph_has_every_layer_and_computes_rope_once_a_kind(tmp_path: Path) -> None:
     config = ModelConfig.from_hugging_face(published_config())
     graph = decoder_graph(config, Target(RECIPES["int4"], "cpu", "float32"))
     model = saved(graph, tmp_path / "decoder.onnx")
     count = Counter(node.op_type for node in model.graph.node)
     assert (count["Cos"], count["Sin"]) == (2, 2)
-    assert count["GroupQueryAttention"] == 48
+    assert (count["GroupQueryAttention"], count["If"]) == (40, 8)
     assert count["MatMulNBits"] == 48 * 7 - 8
     assert (tmp_path / "decoder.onnx").stat().st_size < 2_000_000
-    causal = [
-        attribute.i
-        for node in model.graph.node
+    kinds = [
+        {attribute.name: attribute.i for attribute in node.attribute}
+        for node in with_branches(model.graph.node)
         if node.op_type == "GroupQueryAttention"
-        for attribute in node.attribute
-        if attribute.name == "causal"
     ]
-    assert causal == [0, 0, 0, 0, 0, 1] * 8
+    assert [kind["causal"] for kind in kinds] == [0, 0, 0, 0, 0, 1, 1] * 8
+    eight = [False, False, False, False, False, False, True]  # global layers: floats, then codes
+    assert [kind.get("kv_cache_bit_width") == 8 for kind in kinds] == eight * 8
     assert TABLE not in graph.stored

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from export import export_bundle
-from flows.precisions import drafts, precisions
+from flows.precisions import cache, drafts, precisions
 from flows.start import open_engine
 from model_onnx.engine import Engine
 from model_onnx.errors import UsageError
@@ -47,3 +47,15 @@ def test_the_drafter_is_asked_as_the_environment_says(monkeypatch: pytest.Monkey
     monkeypatch.setenv("SCANSCRIBE_DRAFTS", "never")
     with pytest.raises(UsageError, match="SCANSCRIBE_DRAFTS=never, expected auto, on or off"):
         drafts()
+
+
+def test_the_rows_of_long_prompts_are_kept_as_the_environment_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("SCANSCRIBE_CACHE", raising=False)
+    assert cache() == "auto"
+    monkeypatch.setenv("SCANSCRIBE_CACHE", "float")
+    assert cache() == "float"
+    monkeypatch.setenv("SCANSCRIBE_CACHE", "int4")
+    with pytest.raises(UsageError, match="SCANSCRIBE_CACHE=int4, expected auto, float or int8"):
+        cache()
