@@ -148,7 +148,13 @@ def text_document(
 
 def calling(name: str) -> Document:
     """A call that ran, one that waits and one that failed."""
-    plain = {"arguments": {}, "from_document": [], "from_results": [], "result": None, "error": ""}
+    plain: dict[str, Any] = {
+        "arguments": {},
+        "from_document": [],
+        "from_results": [],
+        "result": None,
+        "error": "",
+    }
     calls = [
         {**plain, "tool": "find_supplier", "state": "ran", "result": {"id": 17}},
         {**plain, "tool": "file_invoice", "state": "proposed"},
