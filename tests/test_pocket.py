@@ -42,12 +42,12 @@ def test_the_bundle_is_the_export_of_the_committed_checkpoint(tmp_path: Path) ->
         assert path.read_bytes() == (POCKET / path.name).read_bytes(), path.name
 
 
-# Speech is not among them: the committed model does not understand it yet (see its model card).
+# Speech is not among them: the committed model loses its place after a few words (see its card).
 BOUNDS = (
     ("extract_text", "extract.f1.normalised", 0.65),
     ("repair", "repair.cut", 0.75),
-    ("clean", "clean.cut", 0.15),
-    ("clean", "clean.worse", -0.05),
+    ("clean", "clean.cut", 0.05),
+    ("clean", "clean.worse", -0.20),
     ("tag", "tag.accuracy", 0.60),
     ("read_line", "transcribe.cer", -0.30),
 )

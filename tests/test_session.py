@@ -120,7 +120,8 @@ def test_a_provider_that_does_not_start_is_not_replaced_by_the_cpu(
     with pytest.raises(RuntimeUnavailableError, match="CUDAExecutionProvider did not start"):
         session.open_graph(Bundle.open(directory), DECODER, "cuda", prepack=prepack)
     # A prepacked graph is the CPU's alone: on CUDA the graph is the bundle's, to be optimised.
-    assert wanted == [{"providers": ["CUDAExecutionProvider"], "optimized": False}]
+    cuda = {"providers": ["CUDAExecutionProvider"], "optimized": False, "record": True}
+    assert wanted == [cuda]
     assert not cache_home.exists()
 
 
