@@ -344,5 +344,5 @@ def test_the_list_of_kinds_is_the_code() -> None:
 def test_the_list_of_variables_is_the_code() -> None:
     packages = ("flows", "pipelines", "model_onnx", "export")
     code = "\n".join(path.read_text() for name in packages for path in (ROOT / name).glob("*.py"))
-    read = set(re.findall(r'(?:environ\.get\(|envvar=)"([A-Z_]+)"', code))
+    read = set(re.findall(r'(?:environ\.get\(|envvar=|_wanted\()"([A-Z_]+)"', code))
     assert set(first_cells(REFERENCE / "environment.md", "Variables")) == read
