@@ -5,6 +5,7 @@ not use), written by `benchmarks.sets.generated`. The bounds lie below what was 
 committed bundle, by about two standard errors of so few items.
 """
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import pytest
 from export.drafter import add_drafter
 from export.write import export_bundle
 from model_onnx.engine import POCKET, Engine
+from model_onnx.prompt import Turn
+from model_onnx.sequence import Request
 from pipelines.evaluate import evaluate
 from pipelines.opening import Opener
 from pipelines.options import Options
@@ -36,10 +39,19 @@ def files() -> Iterator[Opener]:
 
 def test_the_bundle_is_the_export_of_the_committed_checkpoint(tmp_path: Path) -> None:
     made = export_bundle(CHECKPOINT, tmp_path / "bundle", recipe="int8")
-    if DRAFTER.exists():
-        add_drafter(DRAFTER, made.directory)
     for path in made.directory.iterdir():
         assert path.read_bytes() == (POCKET / path.name).read_bytes(), path.name
+
+
+def test_the_committed_drafter_fits_the_bundle(tmp_path: Path) -> None:
+    made = shutil.copytree(POCKET, tmp_path / "bundle")
+    add_drafter(DRAFTER, made)
+    with Engine.open(made, slots=1, drafts="on") as drafted, Engine.open(slots=1) as plain:
+        prompt = plain.renderer.render([Turn("user", ("Repeat: 17 boxes of nails",))])
+        asked = Request(prompt, max_new_tokens=24)
+        answers = [engine.submit(asked).result() for engine in (drafted, plain)]
+    assert answers[0].ids == answers[1].ids
+    assert answers[0].drafted_tokens > 0
 
 
 # Speech is not among them: the committed model loses its place after a few words (see its card).
