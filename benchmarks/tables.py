@@ -120,7 +120,7 @@ GROUPS = (
             Line("generated files of four kinds", "folder_files"),
             Line("- files/s", "folder_files_per_second", "/s"),
             Line("- pages/s", "folder_pages_per_second", "/s"),
-            Line("- busy cores", "folder_busy_cores"),
+            Line("- busy cores", "folder_busy_cores", "ratio"),
             Line("- time in parsers", "stage_parse_share", "%"),
             Line("- time in preprocessing", "stage_preprocess_share", "%"),
             Line("- time in prefill", "stage_prefill_share", "%"),
