@@ -125,12 +125,14 @@ class Batch:
 
     def _feed_one(self, slot: int, sequence: Sequence) -> None:
         started, fed = time.perf_counter(), sequence.pending + sequence.drafts
+        guessed = bool(sequence.drafts)
         hidden = self._forward(slot, 1, [fed])[0]
         if sequence.must_score:
             self._score(sequence, self._cache, slot, hidden[-1])
             return
         self._cache.rewind(slot, sequence.absorb(hidden, self._decoder))
-        self._time_step(1, len(fed), started)
+        if guessed or len(fed) == 1:  # forced ids are fed too, but nothing is chosen in their rows
+            self._time_step(1, len(fed), started)
 
     def _feed_batch(self, slot: int, sequences: list[Sequence]) -> None:
         started = time.perf_counter()

@@ -57,6 +57,6 @@ class Drafting:
             return
         started = time.perf_counter()
         ids = self.drafter.draft(cache, slot, sequence.state, sequence.pending, count)
-        seconds = time.perf_counter() - started
-        self.costs.add_draft(len(sequence.pending) - 1 + count, seconds)
-        sequence.guess(ids, sequence.acceptance)
+        waiting = len(sequence.pending) - 1
+        sequence.guess(ids, sequence.acceptance)  # asks the grammar about each of them
+        self.costs.add_draft(waiting + count, time.perf_counter() - started)
